@@ -1,5 +1,5 @@
-//! What is wrong on a host, with the real programs: each time one clear sentence and an exit code, or a denial with a
-//! reason code. Nothing is written, nothing is lost, and nothing panics.
+//! Invalid files, settings and requests on a host, with the real programs: each gives one clear sentence and an exit
+//! code, or a denial with a reason code. Nothing is written or lost, and no program panics.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -14,7 +14,7 @@ use crate::rig::clock::shifted;
 use crate::rig::{Answer, Rig, curl, until};
 use halligan::platform::exit;
 
-/// Every file under a directory, with its content and its mode.
+/// Returns every file under a directory with its content and its mode.
 fn files(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
@@ -22,7 +22,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
         if path.is_dir() {
             found.extend(files(&path));
         } else if path.is_file() && !path.ends_with("node/lock") {
-            // The lock says who held the directory last, also when that one did not start.
+            // The lock file names its last holder, also if that program failed to start.
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             found.insert(path.clone(), (std::fs::read(&path).unwrap(), mode));
         }
@@ -30,7 +30,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
     found
 }
 
-/// What a program that ended said: its last words are one sentence, and it did not panic.
+/// Returns the last line of a program's output, which must be one sentence and not a panic.
 fn sentence(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!said.contains("panicked"), "{said}");
@@ -55,7 +55,7 @@ fn refused(rig: &Rig, code: u8, words: &[&str]) {
     assert_eq!(files(&rig.path("node")), before, "something was written");
 }
 
-/// The rig's node without its daemon, and with everything it has on the disk.
+/// Returns a rig whose daemon is stopped with its state on disk.
 fn stopped() -> Rig {
     let mut rig = Rig::start();
     rig.synced();
@@ -128,7 +128,7 @@ fn a_key_that_is_missing_exposed_or_none_is_named_and_no_other_takes_its_place()
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     refused(&rig, exit::CONFIG, &["node.pem", "chmod 600"]);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    // The node is enrolled: a key made in place of the one it lost would be a stranger's.
+    // The node is enrolled with the lost key: the control plane would not know a new one.
     std::fs::remove_file(&key).unwrap();
     refused(&rig, exit::CONFIG, &["node.pem", "is missing"]);
     let write_key = |bytes: &[u8]| {
@@ -164,7 +164,7 @@ fn a_key_that_is_missing_exposed_or_none_is_named_and_no_other_takes_its_place()
     rig.start_daemon();
 }
 
-/// It concerns one Airflow's workers, and no outage is the time to keep a host from starting for it.
+/// The error affects the workers of one Airflow only, and must not keep a host from starting during an outage.
 #[test]
 fn an_airflows_key_that_is_missing_is_named_by_the_check_and_keeps_no_daemon_from_starting() {
     let mut rig = stopped();
@@ -187,7 +187,7 @@ fn an_airflows_key_that_is_missing_is_named_by_the_check_and_keeps_no_daemon_fro
     assert_eq!(set.matches("\"kid\"").count(), 1, "{set}");
 }
 
-/// systemd gives a service's user a right of its own to a credential, which the file's mode shows as its group's.
+/// systemd grants a service's user access to a credential by an ACL entry, which the file's mode shows as the group's.
 #[test]
 fn a_credential_is_the_service_managers_to_guard() {
     let rig = stopped();
@@ -203,7 +203,7 @@ fn a_credential_is_the_service_managers_to_guard() {
         command.output().unwrap()
     };
     assert!(check(Some(&credentials)).status.success());
-    // The same file, named by the configuration of a program that was given no credentials.
+    // The same file, configured for a program that was given no credentials.
     let named = format!("[node]\nkey_file = '{}'", key.display());
     std::fs::write(rig.path("halligand.toml"), rig.daemon_config().replace("[node]", &named)).unwrap();
     let output = check(None);
@@ -304,7 +304,7 @@ fn ten_megabytes_of_header_are_refused_and_the_next_request_is_answered() {
     let mut sender = stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
         let line = format!("X-Padding: {}\r\n", "x".repeat(8000));
-        // It is cut off on the way: then there is nothing more to send.
+        // The daemon may close the connection meanwhile, so a failed write is expected.
         let _ = sender.write_all(b"GET /v1/authorize HTTP/1.1\r\nHost: a\r\n");
         (0..10_000_000 / line.len()).all(|_| sender.write_all(line.as_bytes()).is_ok())
     });

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::rig::{Rig, until};
 
-/// Runs a program to its end. Returns its exit code and what it said.
+/// Runs a program to its end. Returns its exit code and its error output.
 fn run(program: &str, config: &Path, verb: &str) -> (Option<i32>, String) {
     let mut command = Command::new("timeout");
     command.arg("20").arg(program).arg("--config").arg(config).arg(verb);
@@ -47,7 +47,7 @@ fn a_state_directory_that_a_start_refuses_is_refused() {
         std::fs::remove_file(&state).unwrap();
         std::fs::rename(&kept, &state).unwrap();
     }
-    // A database that is gone, too.
+    // A missing database is refused like an empty one.
     for content in [None, Some("")] {
         std::fs::rename(rig.path("control/control.db"), rig.path("kept.db")).unwrap();
         content.map_or(Ok(()), |text| std::fs::write(rig.path("control/control.db"), text)).unwrap();
@@ -83,7 +83,7 @@ fn a_control_plane_that_was_not_made_is_told_of_init() {
     std::fs::create_dir(&state).unwrap();
     std::fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
     check();
-    // Keys that were lost beside a database are no first start.
+    // Missing keys beside an existing database are not a first start.
     std::fs::write(state.join("control.db"), "x").unwrap();
     let (code, said) = run(env!("CARGO_BIN_EXE_halligan-control"), &config, "check-config");
     assert!(code == Some(78) && said.contains("root.pub.pem") && !said.contains("init"), "{code:?} {said}");

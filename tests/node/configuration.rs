@@ -1,4 +1,5 @@
-//! docs/configuration.md and the examples beside it name every key the code reads, and none it does not.
+//! Agreement of docs/configuration.md and the examples beside it with the code: they name every key that the code
+//! reads, and no other.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -12,16 +13,16 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde::forward_to_deserialize_any;
 use toml::Value;
 
-/// What a configuration's structs ask for while they are read.
+/// Keys that a configuration's structs request while they are deserialized.
 #[derive(Default)]
 struct Asked {
-    /// Every key, with its tables before it; `*` stands for a name the operator gives.
+    /// Every key with its tables before it; `*` stands for a name that the operator chooses.
     keys: BTreeSet<String>,
-    /// Those the file does not have.
+    /// Keys that the file lacks.
     missing: BTreeSet<String>,
 }
 
-/// Hands a file's values on, and writes down what is asked for.
+/// Deserializer that forwards a file's values and records the requested keys.
 struct Listener<'a> {
     value: Value,
     path: String,
@@ -102,7 +103,7 @@ struct Entries<'l, 'a> {
     of: &'l Listener<'a>,
     left: toml::map::IntoIter<String, Value>,
     value: Option<(String, Value)>,
-    /// Whether the keys are the code's; else the operator's.
+    /// True if the code names the keys, false if the operator does.
     named: bool,
 }
 
@@ -142,7 +143,7 @@ fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
 }
 
-/// The keys of a section of docs/configuration.md: the first cell of each row of its tables.
+/// Returns the keys of a section of docs/configuration.md: the first cell of each row of its tables.
 fn documented(title: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
     let section = text.split("\n## ").find(|section| section.starts_with(title));
@@ -159,7 +160,7 @@ fn holds<T: DeserializeOwned>(example: &str, title: &str) {
     let Asked { keys, missing } = asked.into_inner();
     assert!(missing.is_empty(), "{example} lacks {missing:?}");
     assert!(keys.len() > 4, "{keys:?}");
-    // A table is told by the keys in it.
+    // A table is implied by the keys in it.
     let is_table = |key: &String| keys.iter().any(|other| other.starts_with(&format!("{key}.")));
     let keys: BTreeSet<String> = keys.iter().filter(|key| !is_table(key)).cloned().collect();
     let documented = documented(title);
@@ -179,7 +180,7 @@ fn every_key_of_the_control_plane_is_told_of() {
     holds::<halligan::controlplane::config::Config>("docs/examples/control.toml", "control.toml");
 }
 
-/// An example's optional values are what holds without them, so that nobody copies a change unawares.
+/// Optional values in an example equal the defaults, so that copying it changes no setting.
 #[test]
 fn the_examples_values_are_the_defaults() {
     use halligan::dataplane::config::Config;
@@ -229,7 +230,7 @@ fn as_many_threads_answer_as_is_said_and_else_half_as_many_as_there_are_cores() 
     }
 }
 
-/// The keys of the numbers in a file, with `*` for names the operator gives as `keys` has them.
+/// Collects the keys of the numbers in a file, with `*` for operators' names as in `keys`.
 fn numbers(value: &Value, path: &str, keys: &BTreeSet<String>, found: &mut BTreeSet<String>) {
     match value {
         Value::Table(table) => {
@@ -272,7 +273,7 @@ fn bounded<T: Configuration>(example: &str, title: &str) {
     };
     let told: BTreeMap<String, String> = section.lines().filter_map(row).collect();
     assert_eq!(told, bounds, "docs/configuration.md, {title}");
-    // The example is within them, and one step outside of each is refused, with the key.
+    // The example is within the limits, and a value one step outside each limit is refused with its key.
     let path = Path::new("example.toml");
     parse::<T>(path, &text).unwrap_or_else(|error| panic!("{example}: {error}"));
     for bound in T::BOUNDS {
@@ -287,7 +288,7 @@ fn bounded<T: Configuration>(example: &str, title: &str) {
     }
 }
 
-/// Sets the number at `key`; of what is named by the operator, the first. Returns its key in the file.
+/// Sets the number at `key`, under the first of the operator's names if the key has one. Returns its key in the file.
 fn set(value: &mut Value, key: &str, number: i64) -> String {
     let (mut value, mut path) = (value, Vec::new());
     for part in key.split('.') {
@@ -313,7 +314,7 @@ fn every_number_of_the_control_plane_has_the_bounds_that_are_documented() {
     );
 }
 
-/// `check-config` and a start of both programs: exit code 78, and one sentence with the key.
+/// `check-config` and a start of both programs exit with code 78 and one sentence that names the key.
 #[test]
 fn a_value_that_limits_nothing_or_everything_is_refused_by_both_programs() {
     let directory = tempfile::tempdir().unwrap();

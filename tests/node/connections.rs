@@ -16,7 +16,7 @@ fn a_client_has_its_share_of_the_connections_and_a_trusted_proxy_has_no_bound_of
     let served = |port: u16| {
         let mut clients: Vec<_> = (0..9).map(|_| connect(port)).collect();
         let asks = |client: &mut TcpStream| {
-            // One that was closed at once may not take it.
+            // The write fails if the connection was closed at once.
             let _ = client.write_all(question("").as_bytes());
             statuses(client, 1) == [401]
         };

@@ -1,4 +1,5 @@
-//! Code travels from the control plane to the hosts, and in an outage from a client to a host, to its peers, and back up.
+//! Distribution of code from the control plane to hosts, and in an outage from a client to a host, to its peers, and
+//! back to the control plane.
 
 #![allow(clippy::unwrap_used)]
 
@@ -97,7 +98,7 @@ fn code(status: &Value) -> &Value {
     &status["code"][0]
 }
 
-/// A rig whose host knows a direct-access token.
+/// Returns a rig whose host has a direct-access token, and the token.
 fn with_token() -> (Rig, String) {
     let rig = Rig::start();
     let (_, token) = rig.direct_access_token("deployer", &rig.deployment);
@@ -128,7 +129,7 @@ fn a_deploy_reaches_each_host_and_a_rollback_switches_back() {
     for state in ["node", "other/state"] {
         arrives(&rig, state, "1");
     }
-    // Without the control plane, the host repairs what is damaged.
+    // The host repairs damaged files without the control plane.
     rig.kill_control();
     rig.kill_daemon();
     let current = rig.path(&format!("node/code/{}/current", rig.deployment));
@@ -146,7 +147,7 @@ fn a_push_in_an_outage_holds_reaches_the_other_hosts_and_goes_up_when_it_is_over
     let mut other = Node::start(&rig, "other");
     let mut third = Node::start(&rig, "third");
     other.configure(&rig, rig.control_port, &[]);
-    // The first host is not told of the others: the third asks the second, and that one asks the first.
+    // The first host has no peers: the third polls the second, and the second polls the first.
     let config = rig.daemon_config();
     let port = free_port();
     std::fs::write(rig.path("halligand.toml"), format!("{config}[peers]\nlisten = [\"127.0.0.1:{port}\"]\n"))
@@ -171,7 +172,7 @@ fn a_push_in_an_outage_holds_reaches_the_other_hosts_and_goes_up_when_it_is_over
     let made = pushed.json();
     assert_eq!((&made["seq"], &made["base"]), (&json!(1), &version));
     assert_eq!(runs(&rig, "node"), "2");
-    // The event is on the disk, and names what was allowed.
+    // The event is on disk and names the allowed action.
     let event = pushed.header("x-halligan-event-id").unwrap().to_owned();
     let found = rig.json(&["audit", "tail"]).to_string();
     assert!(found.contains(&event) && found.contains("deployment.deploys.create"), "{found}");
@@ -185,7 +186,7 @@ fn a_push_in_an_outage_holds_reaches_the_other_hosts_and_goes_up_when_it_is_over
     assert_eq!((&code(&status)["deploy"], &code(&status)["source"]), (&made["deploy"], &json!("host")));
     assert_eq!(code(&status)["host"]["eventId"], event);
     assert!(metrics(rig.daemon_port).contains("\nhalligan_host_deploys_waiting 1\n"));
-    // A second push, on another host, goes on from the first.
+    // A second push, on another host, is based on the first one.
     let again = push(&rig, third.port, &token, &pack(&rig, "three", "3")).json();
     assert_eq!((&again["seq"], &again["base"]), (&json!(2), &version));
     rig.start_control(rig.control_port);
@@ -193,7 +194,7 @@ fn a_push_in_an_outage_holds_reaches_the_other_hosts_and_goes_up_when_it_is_over
         above.list().iter().any(|deploy| deploy["id"] == again["deploy"] && deploy["isInForce"] == true)
     });
     assert!(above.list().iter().any(|deploy| deploy["id"] == base.as_str() && deploy["isInForce"] == false));
-    // Hosts run on what they have, now by the control plane's word.
+    // The hosts keep their code, which the control plane's records now name.
     until("the hosts hold the control plane's deploy", || {
         [rig.json(&["status"]), other.json(&rig, &["status"]), third.json(&rig, &["status"])].iter().all(
             |status| {
@@ -275,7 +276,7 @@ fn what_may_not_deploy_or_is_no_archive_switches_nothing() {
     let (standard, unheard) = (standard("ci"), standard("unheard"));
     rig.synced();
     let one = pack(&rig, "one", "1");
-    // A standard token deploys while the control plane vouches for it.
+    // A standard token may deploy while the control plane confirms it.
     assert_eq!(push(&rig, rig.daemon_port, &standard, &one).status, 200);
     rig.kill_control();
     assert_eq!(push(&rig, rig.daemon_port, &token, &one).status, 200);

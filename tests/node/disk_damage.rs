@@ -1,5 +1,5 @@
-//! A disk that loses what was written to it: a change does not read the rest of the disk, a scrub does, and what is damaged is
-//! written anew.
+//! Damage on a disk: applying a change does not read unrelated records, a scrub reads all of them, and damaged records
+//! are written again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ use halligan::protocol::record::Record;
 use halligan::protocol::time::Time;
 use halligan::protocol::token::TokenRecord;
 
-/// More than a share of a scrub, and more than SQLite keeps in its cache.
+/// Number of tokens: more than one step of a scrub covers, and more than SQLite keeps in its cache.
 const TOKENS: usize = 8000;
 
 struct Host {
@@ -31,7 +31,7 @@ struct Host {
 }
 
 impl Host {
-    /// A host that has taken version 1, and whose database is one file again.
+    /// Creates a host that has applied version 1 and whose database is checkpointed into one file.
     fn new(records: &[Record]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let world = World::new();
@@ -42,7 +42,8 @@ impl Host {
         let host = Self { replication, live, directory };
         host.take(&world.bundle(1, records, T0), T0);
         host.checkpoint();
-        // To SQLite the checkpoint of another connection is a change: with the next heartbeat everything is proved again.
+        // SQLite reports a checkpoint by another connection as a change, so the next heartbeat verifies everything
+        // again.
         host.take(&world.delta(1, 1, records, vec![], T0.plus(1)), T0.plus(1));
         host
     }
@@ -78,7 +79,7 @@ impl Host {
     }
 }
 
-/// Changes one byte in the file, as a disk does that fails: SQLite has no part in it.
+/// Changes one byte in the file without SQLite, as a failing disk does.
 fn rot(path: &Path, text: &str) {
     let mut bytes = std::fs::read(path).unwrap();
     let places: Vec<_> =
@@ -95,7 +96,7 @@ fn revoked(number: usize) -> Record {
     World::record(&TokenRecord { revoked_at: Some(T0), ..World::token_record(number) })
 }
 
-/// The records with one token revoked, and the delta that leads to them.
+/// Returns the records with one token revoked, and the delta that leads to them.
 fn revocation(
     records: &[Record],
     number: usize,
@@ -118,7 +119,7 @@ async fn damage_of_records_that_no_change_touches_is_found_by_a_scrub_and_writte
     assert_eq!(host.live.on_disk().unwrap().proved_at, T0.plus(2));
 
     rot(&host.path(), &format!("\"id\":\"{}", World::token_record(700).id));
-    // A change reads the records that it touches, and no others.
+    // A delta reads only the records that it changes.
     let (records, delta) = revocation(&records, 3, 1, 2, T0.plus(2));
     host.take(&delta, T0.plus(2));
     assert_eq!((host.reason(3), host.reason(700)), (Reason::TokenRevoked, Reason::Ok));
@@ -174,12 +175,12 @@ fn losses_of_a_token_outlive_the_record_that_a_delta_brings() {
     let host = Host::new(&records);
     let (_, delta) = revocation(&records, 3, 1, 2, T0.plus(2));
     host.take(&delta, T0.plus(2));
-    // A control plane that has forgotten the revocation calls the token active again.
+    // A control plane that lost the revocation lists the token as active again.
     let forgotten = World::record(&World::token_record(3));
     let delta = World::new().delta(2, 3, &records, vec![Change::Put(forgotten)], T0.plus(3));
     host.take(&delta, T0.plus(3));
     assert_eq!(host.reason(3), Reason::TokenRevoked);
-    // Nor does a heartbeat, or a start, bring it back.
+    // Neither a heartbeat nor a start reactivates the token.
     host.take(&World::new().delta(3, 3, &records, vec![], T0.plus(4)), T0.plus(4));
     assert_eq!(host.reason(3), Reason::TokenRevoked);
     let path = host.path();

@@ -1,5 +1,5 @@
-//! Environment variables travel from the control plane to the files that systemd reads on a host, and stay there when the
-//! control plane is gone.
+//! Distribution of environment variables from the control plane to the files that systemd reads on a host, where they
+//! stay when the control plane is down.
 
 #![allow(clippy::unwrap_used)]
 
@@ -88,7 +88,7 @@ fn in_an_outage_the_last_version_stays_and_is_repaired_on_the_host() {
     rig.start_daemon();
     until("the damage is told", || !alarms(&rig, "damaged").is_empty());
     assert_eq!(assignments(&path), ["A=\"one\""]);
-    // Back again, the control plane gives the host what it lost, and what changed.
+    // After its return the control plane sends the host the lost and the changed variables.
     rig.start_control(rig.control_port);
     until("the object is there again", || path.with_extension("jws").exists());
     set(&rig, "update", &["A=two"]);
@@ -127,7 +127,7 @@ fn variables_of_a_control_plane_that_was_set_back_are_refused_until_it_is_recove
     rig.kill_control();
     let backup = rig.back_up_control();
     rig.start_control(rig.control_port);
-    // A version is a second at least.
+    // Versions are at least a second apart.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     set(&rig, "update", &["A=new"]);
     arrive(&path, &["A=\"new\""]);

@@ -1,5 +1,6 @@
-//! Glass, with the real programs: what is sealed opens only when an operator breaks it, for as long as was said, and every
-//! change of it is on record; what is kept for outages opens in one and shuts after it.
+//! Break-glass access, with the real programs: a sealed deployment opens only when an operator breaks its glass, for
+//! the stated time, and each change is recorded. A deployment that is kept for outages opens in one and closes after
+//! it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -10,7 +11,7 @@ use crate::rig::Rig;
 use halligan::platform::exit;
 use serde_json::Value;
 
-/// Waits for what takes whole seconds, on a machine that may be busy.
+/// Waits for a condition that takes whole seconds, on a machine that may be busy.
 fn patiently(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -23,7 +24,7 @@ fn reason(rig: &Rig, token: &str) -> String {
     rig.authorize(token, "GET", "/api/v2/dags").reason().to_owned()
 }
 
-/// The glass of the rig's deployment, as `glass status` shows it.
+/// Returns the glass of the rig's deployment as `glass status` shows it.
 fn pane(rig: &Rig) -> Value {
     let panes = rig.json(&["glass", "status"]);
     panes
@@ -35,7 +36,7 @@ fn pane(rig: &Rig) -> Value {
         .clone()
 }
 
-/// The events of this node's log that are not decisions.
+/// Returns the events of this node's log that are not decisions.
 fn acts(rig: &Rig) -> Vec<Value> {
     let text = rig.cli(&["audit", "tail", "-n", "1000", "--json"]).stdout;
     let events = String::from_utf8(text).unwrap();
@@ -75,7 +76,7 @@ fn sealed_glass_opens_when_it_is_broken_and_only_for_its_time() {
     };
     broken(&rig, "INC-1 drill", "1h");
     assert_eq!(reason(&rig, &token), "ok");
-    // Neither a crash nor a restart mends it, nor makes it last longer.
+    // Neither a crash nor a restart closes the glass or extends its time.
     let until = pane(&rig)["until"].clone();
     rig.kill_daemon();
     rig.start_daemon();
@@ -135,7 +136,7 @@ fn what_cant_be_broken_is_refused_in_a_sentence() {
     asked(&rig.deployment, "drill", "soon", exit::USAGE, "30m");
     refused(&rig, &["deployment", "update", &rig.deployment, "--glass", "open"], exit::USAGE, "sealed");
     assert_eq!(acts(&rig), Vec::<Value>::new());
-    // Nobody but an owner opens a deployment wider.
+    // Only an owner may open a deployment wider.
     let member = rig.json(&[
         "user",
         "create",
@@ -170,7 +171,7 @@ fn glass_kept_for_outages_opens_in_one_and_shuts_after_it() {
     patiently("the outage is judged", || reason(&rig, &token) == "ok");
     assert!(cut.elapsed() >= Duration::from_secs(2));
     assert_eq!(pane(&rig)["state"], "outage");
-    // A restart in the outage shuts nobody out.
+    // A restart during the outage does not end access.
     rig.kill_daemon();
     rig.start_daemon();
     assert_eq!(reason(&rig, &token), "ok");

@@ -1,5 +1,5 @@
-//! A control plane that is none: whatever answers in its place, and however, a node gives it up in time and within bounds,
-//! and goes on deciding by what it has proved.
+//! A hostile or broken server in place of the control plane: a node gives up on it within limits of time and memory,
+//! and keeps deciding by its last verified replica.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -22,7 +22,7 @@ use halligan::dataplane::uplink::client::{Patience, Upstream, UpstreamError};
 use halligan::protocol::bundle::MEDIA_TYPE;
 use halligan::protocol::time::Time;
 
-/// Serves each connection by `script`, which is given the head of the request.
+/// Serves each connection with `script`, which gets the head of the request.
 fn serve(script: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -63,14 +63,14 @@ async fn feed(upstream: &Upstream) -> Result<(Vec<u8>, usize), UpstreamError> {
     Ok((bytes, received.source))
 }
 
-/// Writes until the other end has had enough.
+/// Writes repeatedly until the other end closes the connection.
 fn pour(stream: &mut TcpStream, bytes: &[u8], pause: Duration) {
     while stream.write_all(bytes).is_ok() {
         std::thread::sleep(pause);
     }
 }
 
-/// Sends it, unless the other end has gone.
+/// Sends bytes and ignores a closed connection.
 fn send(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) {
     let _ = stream.write_all(bytes.as_ref());
 }
@@ -152,7 +152,7 @@ async fn whatever_answers_in_its_place_is_given_up_in_time() {
         assert!(started.elapsed() < Duration::from_secs(4), "{what} took {:?}", started.elapsed());
         assert!(!error.to_string().contains(['\r', '\n', '\u{1b}']), "{what}: {error}");
     }
-    // A redirect leads nowhere: the node's proof is for its control plane alone.
+    // A redirect is not followed, because the node's proof is for its control plane only.
     let to = format!("Location: {elsewhere}/\r\nContent-Length: 0\r\n");
     let redirecting = serve(move |_, s| send(s, head_of("307 Temporary Redirect", &to)));
     let error = feed(&upstream(vec![redirecting], directory.path())).await.unwrap_err();
@@ -183,7 +183,7 @@ async fn an_answer_that_broke_off_is_taken_up_where_it_broke() {
                 whole.len()
             );
             send(stream, head_of(status, &more));
-            // Never more than a part at a time.
+            // Sends one part at a time.
             let end = whole.len().min(start + 150_000);
             send(stream, &whole[start..end]);
         })
@@ -214,7 +214,7 @@ async fn of_several_addresses_the_one_that_answers_is_found_and_remembered() {
             asked.fetch_add(1, Ordering::SeqCst);
         })
     };
-    // It hangs up after each answer, and says so: a connection that is kept for the next question may be gone by then.
+    // The server announces that it closes the connection, so that the client does not reuse one that is about to close.
     let good = serve(|_, s| send(s, head_of("200 OK", "Content-Length: 2\r\nConnection: close\r\n") + "hi"));
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let directory = tempfile::tempdir().unwrap();
@@ -223,7 +223,7 @@ async fn of_several_addresses_the_one_that_answers_is_found_and_remembered() {
         assert_eq!(feed(&upstream).await.unwrap(), (b"hi".to_vec(), 2));
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1, "those that failed come last");
-    // What it said was not believed: the others are asked first again.
+    // After its answer was rejected, the other addresses come first again.
     upstream.distrust(2);
     assert_eq!(feed(&upstream).await.unwrap().1, 2);
     assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -262,7 +262,7 @@ fn what_is_no_bundle_is_refused_and_alarmed_and_what_was_proved_stays() {
     assert_eq!(live.on_disk().unwrap().version, 2);
 }
 
-/// A proxy that knows CONNECT, and counts.
+/// Starts a proxy that accepts CONNECT and counts the calls.
 fn tunnels(count: &Arc<AtomicUsize>) -> String {
     let count = Arc::clone(count);
     serve(move |head, stream| {

@@ -1,5 +1,6 @@
-//! What every listener of both programs owes: a connection that sends nothing, or half a request, is closed in time; one client
-//! does not take all places; an answer that comes before the body was read arrives. A listener without a row here fails a test.
+//! Duties of every listener of both programs: a connection that sends nothing or half a request is closed in time, one
+//! client cannot take all places, and an answer that precedes the end of the body arrives. A listener without a row
+//! here fails a test.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::rig::network::Namespace;
 use crate::rig::{Rig, Running, component, curl, free_port, metrics, until};
 
-/// The longest that a test waits for the end of a connection.
+/// Longest time that a test waits for the end of a connection.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The time for a request's head at all listeners but that of peers, in seconds: from when to when the end may come. A limit is
@@ -23,10 +24,10 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const HEAD: [u64; 2] = [14, 40];
 /// The time between two requests.
 const IDLE: [u64; 2] = [69, 105];
-/// Both at the listener of peers.
+/// Both times at the listener of peers.
 const PEER: [u64; 2] = [12, 30];
 
-/// A connection, whatever carries it.
+/// A connection over any transport.
 trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
@@ -176,7 +177,7 @@ impl Row {
         stream
     }
 
-    /// What clients do that ask nothing more: how long each kept its connection, and the limit of that.
+    /// Runs clients that send nothing more. Returns the time for which each connection was kept, with its limits.
     fn clients(&self) -> Vec<(&'static str, Client, [u64; 2])> {
         let mut clients: Vec<(&'static str, Client, [u64; 2])> = vec![
             ("nothing", |row| held(row.place.connect(), b""), self.head),
@@ -201,7 +202,7 @@ impl Row {
                     |row| {
                         let (mut stream, start) = (row.place.connect(), Instant::now());
                         let requests = row.request.repeat(10);
-                        // It fails once the listener has closed the connection.
+                        // The write fails once the listener has closed the connection.
                         while start.elapsed() < PATIENCE && stream.write_all(requests.as_bytes()).is_ok() {}
                         start.elapsed()
                     },
@@ -231,7 +232,7 @@ fn held(mut connection: impl Read + Write, begun: &[u8]) -> Duration {
     connection.write_all(begun).unwrap();
     let start = Instant::now();
     let mut bytes = [0; 4096];
-    // An answer that says why is welcome; what counts is the end.
+    // An answer with an error is allowed; the test waits for the end of the connection.
     loop {
         match connection.read(&mut bytes) {
             Ok(0) => return start.elapsed(),
@@ -366,7 +367,7 @@ fn no_listener_is_without_a_row() {
 
 /// Counts the connections of `count` that are answered, all open at the same time, with a script in a namespace or here.
 fn served(mut shell: Command, host: &str, port: u16, count: usize) -> usize {
-    // A connection that was closed already is written to in vain, and must not end the shell.
+    // A write to a connection that is already closed fails, and must not end the shell.
     let script = format!(
         "trap '' PIPE\n\
          for i in $(seq {count}); do exec {{fd}}<>/dev/tcp/{host}/{port}; all+=($fd); done\n\
@@ -421,7 +422,7 @@ fn a_client_on_another_host_has_its_share_at_every_listener() {
     let far = |port: u16, count: usize| served(Command::new("bash"), &there, port, count);
     let near = |port: u16, count: usize| served(network.command_through(&["bash"]), "127.0.0.1", port, count);
     run(&mut rig, "");
-    // A quarter of the 64 connections for metrics is one client's.
+    // One client may hold a quarter of the 64 connections for metrics.
     let shares = [
         (control, "api", 3),
         (told, "metrics", 16),
@@ -444,7 +445,7 @@ fn a_client_on_another_host_has_its_share_at_every_listener() {
         let client = network.here.to_string();
         assert!(log.contains("a client has its share of the connections") && log.contains(&client), "{log}");
     }
-    // A proxy on another host that is trusted brings the connections of many clients.
+    // A trusted proxy on another host forwards the connections of many clients.
     run(&mut rig, &format!("\"{}/32\"", network.here));
     for (port, name, share) in [(control, "api", 20), (http, "http", 20), (peers, "peers", 3)] {
         until(&format!("{name} has room for a trusted proxy"), || far(port, 20) == share);

@@ -1,4 +1,4 @@
-//! One daemon and its peers: who gets in, what is revoked, what bad input does.
+//! Tests of one daemon and its peers: authorization, revocation and invalid input.
 
 mod bad_input;
 mod check_config;

@@ -1,5 +1,5 @@
-//! Nodes that pass on what they know while their control plane is gone: with real daemons. And a hostile peer: it injects
-//! nothing, rolls nothing back, and exhausts nobody.
+//! Exchange between nodes while their control plane is down, with real daemons. A hostile peer cannot inject or roll
+//! back records, nor exhaust a node.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,7 +39,7 @@ fn a_revocation_reaches_every_node_without_the_control_plane() {
     let (missed_id, missed) = rig.direct_access_token("missed", &rig.deployment);
     let (id, token) = rig.direct_access_token("lost", &rig.deployment);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| Node::start(&rig, name));
-    // A chain: a knows b, b knows c. Nobody but b has ever heard of both others.
+    // A chain: a polls b, and b polls c. Only b is configured with both others.
     a.configure(&rig, rig.control_port, &[&b]);
     b.configure(&rig, rig.control_port, &[&c]);
     for node in [&mut a, &mut b, &mut c] {
@@ -56,7 +56,7 @@ fn a_revocation_reaches_every_node_without_the_control_plane() {
         assert_eq!(node.authorize(&rig, &token).reason(), "token_revoked");
     }
 
-    // One that was down hears of it later; and so does one that can only be told, since it asks nobody.
+    // A node that was down gets the revocation later, and so does one without peers, which only receives.
     b.kill();
     a.json(&rig, &["revoke", &missed_id, "--reason", "while b was down"]);
     b.run();
@@ -67,7 +67,7 @@ fn a_revocation_reaches_every_node_without_the_control_plane() {
     assert_eq!(known.as_array().unwrap().len(), 2);
     assert_eq!(known[1]["reason"], "while b was down");
 
-    // All of them bring it to the control plane, which takes it once.
+    // Every node reports the revocation to the control plane, which stores it once.
     rig.start_control(rig.control_port);
     let told = |node: &Node| {
         let held = node.json(&rig, &["revoke", "--list"]);
@@ -92,7 +92,7 @@ fn a_node_without_an_uplink_follows_a_peer_that_has_one() {
     assert_eq!(b.authorize(&rig, &token).status, 200);
     rig.cli(&["token", "delete", &id, "--force"]);
     until("b has heard of it from a", || b.authorize(&rig, &token).status == 401);
-    // A change of the replica, too: a token that was made while b was cut off.
+    // The replica is exchanged too: the token was created while b was cut off.
     let (_, new) = rig.direct_access_token("new", &rig.deployment);
     until("b knows the new token", || b.authorize(&rig, &new).status == 200);
     let status = b.json(&rig, &["status"]);
@@ -111,7 +111,7 @@ fn a_revocation_told_by_a_peer_outlives_that_peers_record() {
     rig.kill_control();
     let backup = rig.back_up_control();
     rig.start_control(rig.control_port);
-    // A host that the backup does not know revokes the token while neither reaches the control plane.
+    // A host that is missing in the backup revokes the token while neither host reaches the control plane.
     let mut b = Node::start(&rig, "b");
     let (mut a, known) = (a, b.json(&rig, &["status"])["nodeId"].clone());
     a.synced(&rig);
@@ -172,7 +172,8 @@ fn many_revocations_at_once_reach_a_peer_without_asking_too_much_of_it() {
     assert!(!log.contains("the exchange with the peer failed"), "{log}");
 }
 
-/// Says to be a node, answers everything else with `answer`, and counts how often.
+/// Starts a server that claims to be a node and sends `answer` to every other call. Returns its address and the number
+/// of calls.
 fn scripted(name: Vec<u8>, answer: Vec<u8>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -222,13 +223,13 @@ fn peers_that_answer_nonsense_do_no_harm() {
     );
     let forged = http(br#"{"list":"x","next":18446744073709551615,"revocations":["a.b.c"]}"#);
     let half = http(&[b' '; 1000])[..600].to_vec();
-    // Each says to be the other host of the data plane, which is alive and well.
+    // Each server claims to be the other host of the data plane, which is up.
     let id = rig.json(&["status"])["nodeId"].as_str().unwrap().to_owned();
     let name = http(format!(r#"{{"node":"{id}","instance":"hostile"}}"#).as_bytes());
     let scripts = [b"garbage".to_vec(), Vec::new(), endless, huge, half, redirect.into_bytes(), forged]
         .map(|script| scripted(name.clone(), script));
     let urls: Vec<String> = scripts.iter().map(|(url, _)| url.clone()).collect();
-    // Cut off, it asks them about everything.
+    // Without its control plane the node polls them about everything.
     node.configure_urls(&rig, free_port(), &urls);
     node.restart();
     until("each was asked twice", || scripts.iter().all(|(_, count)| count.load(Ordering::Relaxed) >= 2));
@@ -240,7 +241,7 @@ fn peers_that_answer_nonsense_do_no_harm() {
     );
 }
 
-/// Two tokens, three nodes, and one that was retired.
+/// Returns records of two tokens, three nodes and a retired node.
 fn records() -> Vec<Record> {
     let nodes = [
         crate::nodes::record("nod_a", 51, None),
@@ -251,7 +252,7 @@ fn records() -> Vec<Record> {
     World::records(2).into_iter().chain(nodes).collect()
 }
 
-/// A node without a network: what answers, and what asks.
+/// A node without a network: its server and its client.
 struct Still {
     prover: Arc<Prover>,
     live: Arc<Live>,
@@ -287,7 +288,7 @@ impl Still {
         crate::nodes::reason(&self.live, token)
     }
 
-    /// One round with a peer, through no network.
+    /// Performs one round with a peer by function calls.
     fn round(&mut self, other: &Self) {
         self.dialogue.begin(T0);
         self.talk(other, || {});
@@ -344,7 +345,7 @@ fn what_comes_up_while_news_are_told_waits_for_the_next_telling() {
     let next = AtomicUsize::new(0);
     let revoke = || {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        // With as many calls as there are revocations a peer would soon be asked too often.
+        // With one call per revocation a peer's rate limit would soon be exceeded.
         assert!(number < 20, "it never ends");
         revocations.revoke(&order(number), T0).unwrap();
     };
@@ -377,11 +378,11 @@ fn a_node_takes_changes_from_a_peer_and_is_never_led_back() {
     assert!(b.replication.changes_since(1).is_some_and(|kept| *kept == *delta), "passed on as it came");
     a.round(&b);
     assert_eq!((version(&a), version(&b)), (2, 2));
-    // The other way round there is nothing to take: what is older is not even offered.
+    // In the other direction nothing is transferred: an older replica is not offered.
     let mut b = b;
     b.round(&a);
     assert_eq!((version(&a), version(&b)), (2, 2));
-    // Offered all the same, it is refused.
+    // An older replica that is offered is refused.
     let old = World::new().bundle(1, &records(), T0.plus(20));
     assert!(a.replication.apply_bundle(&*old, Origin::Peer, T0.plus(20)).is_err());
     assert_eq!(version(&a), 2);
@@ -414,7 +415,7 @@ fn only_living_nodes_are_answered_and_each_call_once() {
     let good = call("nod_b", 52, "nod_a", T0);
     assert!(a.face.admit(Some(good.as_bytes())).is_ok());
     assert_eq!(a.face.admit(Some(good.as_bytes())).unwrap_err().status, 401, "used before");
-    // What it answers is no call of its own: with it nobody can ask another node in its name.
+    // The proof of an answer is not valid for a call, so that a peer cannot call another node in its name.
     let peer = a.face.admit(Some(prover("nod_b", 52).jwt("nod_a", "call-2", T0).as_bytes())).unwrap();
     let asked = PeerRequest { method: "GET", path: "/v2/peer/revocations", query: "", body: b"" };
     let proof = a.face.answer(&peer, asked).proof.unwrap();

@@ -1,5 +1,5 @@
-//! A revocation on a host, with the real programs: it is in force before the command returns, and a crash right after does
-//! not lose it. And without them: nothing on the disk is believed for being there.
+//! Revocation on a host. With the real programs: it is in force before the command returns, and survives a crash right
+//! after. Without them: a row on disk is not trusted without its signature.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -39,7 +39,7 @@ fn a_revocation_outlives_a_crash_right_after_it() {
         let denied = rig.authorize(value, "GET", "/api/v2/dags");
         assert_eq!((denied.status, denied.reason()), (401, "token_revoked"));
     }
-    // A second time is no second revocation; one of a token nobody knows is a warning.
+    // A repeated revocation adds nothing; one of an unknown token gives a warning.
     let (id, _) = &tokens[0];
     assert_eq!(rig.json(&["revoke", id, "--reason", "again"])["new"], false);
     let unknown = rig.cli(&["revoke", "tok_nobody", "--reason", "typo"]);
@@ -50,7 +50,7 @@ fn a_revocation_outlives_a_crash_right_after_it() {
     assert_eq!(listed[0]["reason"], "laptop lost", "the first reason stays");
     assert!(listed[0]["operator"].as_str().unwrap().starts_with("uid "));
 
-    // Each is an event, with who and why, and the log is whole.
+    // Each revocation is an event with its author and reason, and the log is intact.
     let log = String::from_utf8(rig.cli(&["audit", "tail", "-n", "1000", "--json"]).stdout).unwrap();
     let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let revocations: Vec<_> = events.iter().filter(|event| event["kind"] == "revocation").collect();
@@ -68,7 +68,7 @@ fn a_revocation_outlives_a_crash_right_after_it() {
     }
 }
 
-/// Two tokens, and these nodes.
+/// Returns a replica of two tokens and these nodes.
 fn replica(nodes: &[Record]) -> Replica {
     let records: Vec<Record> = World::records(2).into_iter().chain(nodes.iter().cloned()).collect();
     let (world, keyset) = (World::new(), World::new().keyset());
@@ -84,7 +84,7 @@ fn open(directory: &Path, live: &Arc<Live>) -> Revocations {
     Revocations::open(&directory.join("revocations.db"), Arc::clone(live), prover("nod_a", 51)).unwrap()
 }
 
-/// A revocation of token `token` that says to come from `node`, signed with the key of `seed`.
+/// Returns a revocation of token `token` that names `node` and is signed with the key of `seed`.
 fn signed(node: &str, seed: u8, token: usize, iat: Time) -> String {
     let revocation = Revocation {
         iss: node.parse().unwrap(),
@@ -192,7 +192,7 @@ fn what_nobody_else_can_prove_any_more_is_signed_anew_by_a_node_that_holds_it() 
         revocations.vouch(T0).unwrap();
         assert_eq!(revocations.unanswered(0, 10).unwrap().len(), 2);
     }
-    // Another node, which never knew nod_b, believes it.
+    // Another node, which never had a record of nod_b, accepts it.
     let (elsewhere, other) =
         (tempfile::tempdir().unwrap(), live(&[record("nod_a", 51, None), record("nod_c", 53, None)]));
     let path = elsewhere.path().join("revocations.db");
@@ -223,7 +223,8 @@ fn answers_that_could_not_be_compared_with_the_replica_are_compared_in_the_next_
     assert!(Round::default().next(&reconciler, T0).unwrap().is_some(), "it is told again");
 }
 
-/// The rows of a database in which a node's own revocation of token 0 and another's of token 1 stand, `change`d.
+/// Returns a database with the node's own revocation of token 0 and another node's of token 1, modified by the
+/// statement `change`.
 fn changed(change: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let revocations = open(directory.path(), &live(&[record("nod_b", 52, None)]));
@@ -261,7 +262,7 @@ fn a_damaged_row_is_in_force_alarmed_and_told_to_nobody() {
             "{change}"
         );
         assert_eq!(revocations.after(0, 10).unwrap().len(), 2 - damage.len(), "{change}");
-        // An operator who signs them anew mends it, for good.
+        // An operator repairs the rows permanently by signing them again.
         for token in 0..2 {
             revocations.revoke(&order(token), T0).unwrap();
         }
@@ -347,6 +348,6 @@ fn no_node_fills_the_others_disks() {
         .unwrap();
     let taken = revocations.receive([signed("nod_b", 52, 0, T0).as_str()], T0).unwrap();
     assert_eq!(taken, ReceivedCounts { new: 0, known: 0, refused: 1 });
-    // The node's own operator is not kept from anything by that.
+    // The node's own operator can still revoke tokens.
     assert!(revocations.revoke(&order(0), T0).unwrap().1);
 }

@@ -1,5 +1,5 @@
-//! A token's value is shown once, and is nowhere else: not in the databases, not in what SQLite keeps beside them, not in
-//! the logs of either program.
+//! A token's value is shown once and stored nowhere: not in the databases, SQLite's side files or the logs of either
+//! program.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ pub(crate) fn holds(bytes: &[u8], what: &str) -> bool {
 #[test]
 fn no_value_of_a_token_is_kept_or_logged_anywhere() {
     let mut rig = Rig::start();
-    // As much as the programs will ever say.
+    // The programs run with their most verbose logging.
     rig.kill_control();
     rig.kill_daemon();
     let control = rig.control_port;

@@ -1,4 +1,5 @@
-//! Sessions of browsers, for operators of a host: what is listed is in use, what is ended stays ended, and each end is on record.
+//! Browser sessions, for operators of a host: the list shows sessions in use, an ended session stays ended, and each
+//! end is recorded.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -10,7 +11,7 @@ use crate::rig::{Answer, Rig, curl, until};
 const SESSIONS: &str = "[sessions]\n[introspection]\ncache_seconds = 1\n";
 const SAME: &str = "Sec-Fetch-Site: same-origin";
 
-/// A daemon that opens sessions.
+/// Starts a daemon that opens browser sessions.
 fn rig() -> Rig {
     let mut rig = Rig::start();
     rig.kill_daemon();
@@ -19,14 +20,14 @@ fn rig() -> Rig {
     rig
 }
 
-/// Calls a page of the daemon as a proxy would hand it on.
+/// Requests a page from the daemon as a proxy would.
 fn page(rig: &Rig, name: &str, more: &[&str]) -> Answer {
     let address =
         format!("http://127.0.0.1:{}/v1/pages/{}/.halligan/{name}", rig.daemon_port, rig.deployment);
     curl(&[&["-X", "POST", "-H", SAME], more, &[&*address]].concat())
 }
 
-/// Signs in, and returns the cookie.
+/// Signs in and returns the session cookie.
 fn sign_in(rig: &Rig, token: &str) -> String {
     let answer = page(rig, "sign-in", &["--data-urlencode", &format!("token={token}")]);
     assert_eq!(answer.status, 303, "{answer:?}");
@@ -72,7 +73,7 @@ fn a_session_is_listed_and_ends_when_an_operator_says_so() {
     let shown = String::from_utf8(rig.cli(&["session", "list"]).stdout).unwrap();
     assert!(shown.contains("ses_") && !shown.contains(ended.split_once('=').unwrap().1), "{shown}");
 
-    // Which of the two it is, the events say.
+    // The events tell the two causes apart.
     let event = click(&rig, &ended).header("x-halligan-event-id").unwrap().to_owned();
     let log = String::from_utf8(rig.cli(&["audit", "tail", "-n", "100", "--json"]).stdout).unwrap();
     let event = log.lines().find(|line| line.contains(&event)).unwrap();

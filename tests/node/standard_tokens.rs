@@ -1,5 +1,5 @@
-//! Standard tokens on a data plane: the control plane is asked about each, what it says is forgotten as soon as it
-//! changes, and in an outage they are refused at once.
+//! Standard tokens on a data plane: the control plane is queried about each, its answer is dropped when the token
+//! changes, and during an outage such tokens are refused at once.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ fn made(rig: &Rig, arguments: &[&str]) -> (String, String) {
 #[test]
 fn a_standard_token_is_asked_about_and_each_change_of_it_counts_at_once() {
     let mut rig = Rig::start();
-    // Long enough for no answer to age away in this test: whatever is forgotten is forgotten for a reason.
+    // Answers do not expire during this test, so that only changes drop them.
     let config = std::fs::read_to_string(rig.path("halligand.toml")).unwrap();
     std::fs::write(rig.path("halligand.toml"), format!("{config}\n[introspection]\ncache_seconds = 3600\n"))
         .unwrap();
@@ -32,11 +32,11 @@ fn a_standard_token_is_asked_about_and_each_change_of_it_counts_at_once() {
         |token: &str, method: &str| rig.authorize(token, method, "/api/v2/dags/etl").reason().to_owned();
     assert_eq!(reason(&value, "PATCH"), "ok");
     assert_eq!(reason(&value, "GET"), "ok");
-    // What it may do is what its roles say, wherever they come from.
+    // The permissions are those of its roles in every scope.
     assert_eq!(reason(&workspace, "GET"), "ok");
     assert_eq!(reason(&workspace, "PATCH"), "permission_denied");
     assert_eq!(reason(&other, "GET"), "permission_denied");
-    // `check` asks as the proxies' face does.
+    // `check` uses the same path as a proxy's call.
     let mut check = rig.cli_command();
     let token_file = rig.path("value");
     std::fs::write(&token_file, &value).unwrap();

@@ -1,5 +1,5 @@
-//! A node's own standing outlives any outage. Each test but the last is named after a promise that users of comparable
-//! systems found broken; the reference says where.
+//! A node's enrolment survives any outage. Each test but the last is named after a promise that users of comparable
+//! systems found broken, and cites the report.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -37,8 +37,8 @@ fn with_a_token() -> (Rig, String) {
     (rig, token)
 }
 
-/// spire#1562: an agent whose certificate ran out while it was cut off stayed broken until a restart, and its health checks
-/// passed all the while.
+/// spire#1562: an agent whose certificate expired during an outage stayed broken until a restart, while its health
+/// checks passed.
 #[test]
 fn a_node_cut_off_for_weeks_reconnects_without_a_new_enrolment_and_says_meanwhile_how_it_is() {
     let (mut rig, token) = with_a_token();
@@ -47,7 +47,7 @@ fn a_node_cut_off_for_weeks_reconnects_without_a_new_enrolment_and_says_meanwhil
     rig.kill_daemon();
     let Some(three_weeks_later) = shifted("+21d") else { return };
     rig.start_daemon_in(&three_weeks_later);
-    // Alive, and no use to anybody: both are said.
+    // The daemon is alive but not ready, and reports both.
     assert_eq!(get(&rig, "/readyz").0, 503);
     assert!(get(&rig, "/readyz").1.contains("older than any role"), "{:?}", get(&rig, "/readyz"));
     until("it is stale", || sync(&rig)["state"] == "stale");
@@ -58,7 +58,7 @@ fn a_node_cut_off_for_weeks_reconnects_without_a_new_enrolment_and_says_meanwhil
     assert_eq!(get(&rig, "/readyz").0, 200);
 }
 
-/// spire#1847: an agent that was no longer accepted had to be restarted as a whole, and what it had served from was lost.
+/// spire#1847: an agent that was no longer accepted had to be restarted, and lost its data.
 #[test]
 fn a_node_that_is_refused_goes_on_serving_and_asking() {
     let (rig, token) = with_a_token();
@@ -73,12 +73,13 @@ fn a_node_that_is_refused_goes_on_serving_and_asking() {
     assert_eq!(get(&rig, "/readyz"), (200, "ready; degraded: the replica could not be renewed\n".into()));
 }
 
-/// spire#2061: an agent tried for ever what could not succeed, since it judged by the words of an error, and nobody was told.
+/// spire#2061: an agent retried forever after a permanent error, because it judged by the text of the error, and raised
+/// no alarm.
 #[test]
 fn what_a_node_tries_in_vain_it_shows_with_the_reason_and_the_next_attempt() {
     let (mut rig, token) = with_a_token();
     rig.kill_control();
-    // Something else has the address: it takes connections, and hangs up.
+    // Another program listens at the address and closes each connection.
     let listener = TcpListener::bind(("127.0.0.1", rig.control_port)).unwrap();
     listener.set_nonblocking(true).unwrap();
     until("the node says so", || {
@@ -94,7 +95,7 @@ fn what_a_node_tries_in_vain_it_shows_with_the_reason_and_the_next_attempt() {
     until("it is live again", || sync(&rig)["state"] == "live");
 }
 
-/// After an outage all hosts call at once, and a control plane that has no room for one says when to come again.
+/// After an outage all hosts call at once; an overloaded control plane tells them when to retry.
 #[test]
 fn a_node_that_is_told_to_come_back_later_does_not_come_before() {
     let (mut rig, token) = with_a_token();
@@ -109,7 +110,7 @@ fn a_node_that_is_told_to_come_back_later_does_not_come_before() {
         }
     });
     let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    // Its own pauses are of at most five seconds.
+    // The daemon's own pauses are at most five seconds.
     until("it waits as long as it was told to", || {
         sync(&rig)["nextAttempt"].as_u64().is_some_and(|next| next > now() + 35)
     });
@@ -117,7 +118,8 @@ fn a_node_that_is_told_to_come_back_later_does_not_come_before() {
     assert_eq!(ask(&rig, &token), 200);
 }
 
-/// opa#2097: what was downloaded was not kept, so that a restart without its server left nothing to decide by.
+/// opa#2097: the downloaded bundle was not kept, so that after a restart without its server there was nothing to decide
+/// by.
 #[test]
 fn a_cold_start_without_a_control_plane_serves() {
     let (mut rig, token) = with_a_token();
@@ -128,7 +130,7 @@ fn a_cold_start_without_a_control_plane_serves() {
     assert_eq!(get(&rig, "/readyz").0, 200);
 }
 
-/// opa#3472: what was kept had been put together anew, so that its own signature no longer fitted at the next start.
+/// opa#3472: the kept bundle was reassembled, so that its signature no longer matched at the next start.
 #[test]
 fn what_is_kept_is_byte_for_byte_what_was_signed() {
     let (mut rig, token) = with_a_token();
@@ -153,7 +155,7 @@ fn what_is_kept_is_byte_for_byte_what_was_signed() {
     assert_eq!(ask(&rig, &token), 200);
 }
 
-/// opa#3840: what was kept and could not be loaded kept the whole program from starting.
+/// opa#3840: a kept bundle that could not be loaded prevented the program's start.
 #[test]
 fn a_damaged_replica_keeps_no_daemon_from_starting_and_is_replaced_by_itself() {
     let (mut rig, token) = with_a_token();
@@ -172,7 +174,7 @@ fn a_damaged_replica_keeps_no_daemon_from_starting_and_is_replaced_by_itself() {
     assert_eq!(get(&rig, "/readyz").0, 200);
 }
 
-/// opa#6939: it was said to be on the disk, and was not.
+/// opa#6939: the bundle was reported as persisted, and was not.
 #[test]
 fn what_is_said_to_be_on_the_disk_was_read_back_and_what_is_not_is_written_anew() {
     let (rig, token) = with_a_token();
@@ -251,7 +253,7 @@ fn a_control_plane_restored_from_a_backup_is_refused_until_it_is_told_to_go_on_a
     assert_eq!(ask(&rig, &lost), 401, "the control plane knows nothing of it any more");
     assert_eq!(ask(&rig, &revoked), 401, "the control plane has forgotten the revocation, the node has not");
     assert!(alarmed(&rig, "invariant"));
-    // And what is changed from now on comes as ever.
+    // Later changes arrive as usual.
     let (_, new) = rig.direct_access_token("made after the recovery", &rig.deployment);
     until("the new token is known", || ask(&rig, &new) == 200);
 }

@@ -1,4 +1,4 @@
-//! A support bundle says what a helper needs, and no secret, wherever someone has left one.
+//! Support bundles hold what is needed for diagnosis, and no secret from any source.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::rig::Rig;
 
-/// A program that prints what is in a file, in place of one of the host's.
+/// Installs a program that prints a file's content in place of one of the host's programs.
 fn stand_in(rig: &Rig, name: &str, prints: &str) {
     let (directory, text) = (rig.path("bin"), rig.path(&format!("{name}.txt")));
     std::fs::create_dir_all(&directory).unwrap();
@@ -24,7 +24,7 @@ fn a_bundle_says_how_the_host_stands_and_no_secret_that_was_planted() {
     rig.synced();
     let node_key = std::fs::read_to_string(rig.path("node/node.pem")).unwrap();
     let enrolment = std::fs::read_to_string(rig.path("enrolment-token")).unwrap();
-    // In the configuration, in what units print, and in the journal: token, key, enrolment token, password.
+    // Secrets in the configuration, in the output of units and in the journal: token, key, enrolment token, password.
     let config = rig.daemon_config()
         + &format!("# api_token = \"{token}\"\n# https://me:hunter2@control.example\n# password = hunter2\n");
     std::fs::write(rig.path("halligand.toml"), config).unwrap();
@@ -78,7 +78,7 @@ fn a_bundle_says_how_the_host_stands_and_no_secret_that_was_planted() {
     assert!(file("roots.txt").contains("root.pem"));
     assert!(file("versions.txt").contains("halligan "));
 
-    // Without a daemon it still says what can be said, and why the rest is missing.
+    // Without a daemon the bundle holds what is available, and names the reason for each missing part.
     let without = rig.path("without.tar.zst");
     let made = rig
         .cli_command()

@@ -1,5 +1,5 @@
-//! Traces, seen by the collector they go to: a request that is followed arrives as a span of its trace, without a secret;
-//! a collector that is gone costs no answer; and nothing is sent that was not asked for.
+//! Traces, as the collector receives them: a sampled request arrives as a span of its trace, without a secret; a failed
+//! collector delays no answer; and nothing is sent unless configured.
 #![cfg(feature = "otel")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -29,7 +29,7 @@ struct Arrived {
     body: Vec<u8>,
 }
 
-/// A collector that keeps what it is sent.
+/// A collector that keeps the requests it receives.
 struct Collector {
     url: String,
     arrived: Arc<Mutex<Vec<Arrived>>>,
@@ -80,7 +80,7 @@ impl Collector {
         decoded.flat_map(|request| each(&request)).collect()
     }
 
-    /// What arrived under a name, in the order in which it did.
+    /// Returns the spans of this name in the order of their arrival.
     fn spans(&self, name: &str) -> Vec<Span> {
         let mut spans = self.requests(|request| {
             let scopes = request.resource_spans.iter().flat_map(|of| &of.scope_spans);
@@ -97,7 +97,7 @@ impl Collector {
     }
 }
 
-/// Keeps the requests of a connection, and answers each as a collector that took everything.
+/// Records the requests of a connection, and answers each as a collector that accepted everything.
 fn keep(stream: &mut (impl Read + Write), kept: &Mutex<Vec<Arrived>>) {
     let mut bytes = Vec::new();
     let mut some = [0; 8192];
@@ -139,7 +139,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Starts the daemon of a rig anew, with this in its configuration.
+/// Restarts the daemon of a rig with this tracing configuration.
 fn with_tracing(rig: &mut Rig, tracing: &str) {
     if rig.daemon.is_some() {
         rig.kill_daemon();
@@ -148,7 +148,7 @@ fn with_tracing(rig: &mut Rig, tracing: &str) {
     rig.start_daemon();
 }
 
-/// Asks as a proxy would that takes part in a trace.
+/// Requests authorization as a proxy that takes part in a trace.
 fn ask(rig: &Rig, token: &str, uri: &str, headers: &[&str]) -> Answer {
     authorize_with(rig.daemon_port, &rig.deployment, token, "GET", uri, headers)
 }
@@ -201,7 +201,7 @@ fn a_followed_request_arrives_as_a_span_of_its_trace_and_without_a_secret() {
     });
     assert!(services.iter().all(|name| name == "halligand"), "{services:?}");
 
-    // What waits when the daemon ends is sent all the same.
+    // Spans that are queued when the daemon ends are still sent.
     let last = ask(&rig, &token, path, &[&sampled]);
     assert!(rig.daemon.take().unwrap().terminate().success());
     let last = last.header("x-halligan-event-id").unwrap();
@@ -248,7 +248,7 @@ fn rounds_with_the_control_plane_are_told_and_a_stranger_names_no_trace() {
         assert!(span.parent_span_id.is_empty(), "{span:?}");
     }
 
-    // Their events go up.
+    // Reconciliation sends their events to the control plane.
     until("reconciliation is told", || !collector.spans("reconcile").is_empty());
     let span = &collector.spans("reconcile")[0];
     let calls = text(&span.attributes, "halligan.calls").unwrap();
@@ -260,7 +260,7 @@ fn rounds_with_the_control_plane_are_told_and_a_stranger_names_no_trace() {
     let failed =
         spans.iter().filter(|span| span.status.as_ref().is_some_and(|it| it.code() == StatusCode::Error));
     let failed = failed.count();
-    // There are several attempts a second; only the first is told.
+    // The daemon makes several attempts a second, and logs only the first.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(outcomes("sync").iter().filter(|outcome| *outcome == "unreachable").count(), failed);
     assert_eq!(failed, 1);
@@ -279,18 +279,18 @@ fn a_collector_that_is_down_or_hangs_changes_no_answer() {
         );
         rig.synced();
         let (began, mut slowest) = (Instant::now(), Duration::ZERO);
-        // Long enough for spans to be sent in vain, and for more to wait behind them.
+        // The time suffices for spans to be sent without success, and for more to be queued behind them.
         while began.elapsed() < Duration::from_secs(4) {
             let asked = Instant::now();
             let answer = ask(&rig, &token, "/api/v2/dags", &[]);
             assert_eq!(answer.status, 200, "{answer:?}");
             slowest = slowest.max(asked.elapsed());
         }
-        // The collector has five seconds; whoever waited for it would take as long.
+        // The collector's time limit is five seconds, so an answer that waited for it would take as long.
         assert!(slowest < Duration::from_secs(4), "an answer took {slowest:?}");
         let began = Instant::now();
         assert!(rig.daemon.take().unwrap().terminate().success());
-        // The collector may take two of them; a busy machine has the rest.
+        // The shutdown waits at most two seconds for the collector; the rest allows for a busy machine.
         assert!(began.elapsed() < Duration::from_secs(10), "it took {:?} to end", began.elapsed());
     }
     let log = rig.read_log("halligand.log");
@@ -306,7 +306,7 @@ fn nothing_is_sent_unless_it_is_configured() {
     let (_, token) = rig.direct_access_token("oncall", &rig.deployment);
     rig.synced();
     rig.kill_daemon();
-    // What other programs take from the environment is not what this host was configured to.
+    // Variables that configure other programs' tracing must not change this host's configuration.
     let mut command = rig.daemon_command();
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url).env("OTEL_TRACES_SAMPLER", "always_on");
     rig.daemon = Some(Running::start(command.stderr(rig.log("halligand.log"))));

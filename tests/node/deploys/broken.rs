@@ -1,4 +1,4 @@
-//! Pushes that break off, whose token ends meanwhile, or that find a full disk.
+//! Pushes that are interrupted, whose token expires meanwhile, or that meet a full disk.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -37,7 +37,7 @@ fn a_push_that_breaks_off_switches_nothing_and_another_meanwhile_is_told_to_wait
     drop(broken);
     until("the next push is taken", || push(&rig, rig.daemon_port, &token, &two).status == 200);
     assert_eq!(runs(&rig, "node"), "2");
-    // A daemon that ends within a push leaves nothing that counts.
+    // A daemon that is killed during a push leaves no partial deploy in force.
     let (_broken, _) = begin(&rig, &token, bytes.len() as u64, &bytes[..20]);
     rig.kill_daemon();
     rig.start_daemon();
@@ -63,7 +63,7 @@ fn a_token_that_is_revoked_while_its_archive_arrives_deploys_nothing() {
     assert_eq!(runs(&rig, "node"), "");
 }
 
-/// A small file system, for as long as the test runs. Mounting one needs root.
+/// A small file system that is unmounted when the test ends. Mounting it requires root.
 struct Small(PathBuf);
 
 impl Drop for Small {
@@ -93,7 +93,7 @@ fn a_full_disk_switches_nothing_and_is_told_and_goes_on_once_there_is_room() {
     };
     let first = above.deploy(&pack(&rig, "one", "1"));
     until("the deploy arrives", || runs() == "1");
-    // It compresses well: the archive fits, and what is in it does not.
+    // The content compresses well: the archive fits on the disk, and its unpacked content does not.
     let large = pack(&rig, "large", &"2".repeat(2 << 20));
     let answer = push(&rig, rig.daemon_port, &token, &large);
     assert_eq!((answer.status, &answer.json()["code"]), (507, &json!("disk_failed")), "{answer:?}");

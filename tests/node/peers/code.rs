@@ -1,4 +1,4 @@
-//! Nodes tell each other the deploys that their hosts took, and a node of an earlier version is left in peace.
+//! Exchange of deploys between nodes, without harm to a node of an earlier version.
 
 use std::io::Write as _;
 
@@ -41,7 +41,7 @@ fn a_deploy_of_a_host_reaches_a_peer_whoever_asks() {
     push(&of_a);
     b.round(&a);
     assert_eq!(of_b.host_deploys(9), of_a.host_deploys(9));
-    // Its archive is asked for until it comes, and a has it.
+    // Node b requests the archive until it gets it, and a has it.
     let wanted = of_b.wanted(T0).remove(0);
     assert!(of_a.archive(&wanted.deployment, &wanted.deploy).is_some() && !wanted.signed);
     assert!(of_b.archive(&wanted.deployment, &wanted.deploy).is_none());
@@ -92,7 +92,7 @@ fn a_peer_brings_no_code_that_its_key_may_not_sign_and_no_flood_of_it() {
         let asked = PeerRequest { method: "POST", path: "/v2/peer/deploys", query: "", body: &body };
         a.face.answer(&peer, asked).status
     };
-    // Of a stranger, of another node, and of one that was retired.
+    // Deploys of an unknown node, of another node, and of a retired one.
     assert_eq!(tell(vec![deploy("nod_b", 99), deploy("nod_a", 52), deploy("nod_c", 53), "x".into()]), 200);
     assert_eq!(of_a.host_deploys(9), [""; 0]);
     assert_eq!(tell(vec![deploy("nod_b", 52); 257]), 413);

@@ -1,5 +1,5 @@
-//! A hostile peer: it speaks the protocol, has the key of a node or stands between two of them, and lies. What each lie would
-//! break is the name of its test.
+//! A hostile peer that speaks the protocol, has a node's key or stands between two nodes, and lies. Each test is named
+//! after the promise that the lie would break.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,16 +15,16 @@ use super::{MAX_REVOCATIONS, Still};
 use crate::nodes::{key, order};
 use crate::world::T0;
 
-/// What somebody does to an answer on its way.
+/// A change of an answer in transit.
 type Change = fn(Given, &str) -> Given;
-/// Whether a refusal is the one that is meant.
+/// Predicate that is true for the expected refusal.
 type Refused = fn(&PeerRefusal) -> bool;
-/// What a peer answers at a place in its list.
+/// Answer of a peer at a position in its list.
 type Answer = fn(&Question, u64, &[String]) -> Value;
 /// A node and the seed of its key.
 type Signer = (&'static str, u8);
 
-/// An answer on its way.
+/// An answer in transit.
 #[derive(Clone)]
 pub(super) struct Given {
     status: u16,
@@ -37,7 +37,7 @@ impl Given {
         Self { status: 200, proof: None, body: value.to_string().into_bytes() }
     }
 
-    /// The same, with one text in the body replaced.
+    /// Returns the answer with one text in the body replaced.
     fn changed(mut self, from: &str, to: &str) -> Self {
         let body = String::from_utf8(self.body).unwrap();
         assert!(body.contains(from), "{body}");
@@ -51,14 +51,14 @@ fn hash(parts: &[&[u8]]) -> String {
     URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
-/// The id of a question, as it stands in its bearer.
+/// Returns the id of a question, from its bearer token.
 fn call(question: &Question) -> String {
     let payload = question.bearer.as_ref().unwrap().split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
     claims["jti"].as_str().unwrap().to_owned()
 }
 
-/// Proves an answer, as the protocol's page says it: written apart from the code.
+/// Signs an answer as the protocol's page says, independently of the code under test.
 fn prove(question: &Question, given: Given, (iss, seed): (&str, u8), aud: &str, now: Time) -> Given {
     let asked =
         hash(&[question.method.as_bytes(), b"\n", question.path.as_bytes(), b"\n", question.body.as_slice()]);
@@ -70,13 +70,13 @@ fn prove(question: &Question, given: Given, (iss, seed): (&str, u8), aud: &str, 
     Given { proof: Some(proof), ..given }
 }
 
-/// The node `other` answers honestly.
+/// Returns the honest answer of the node `other`.
 fn honest(other: &Still, question: &Question) -> Given {
     let reply = other.reply(question);
     Given { status: reply.status, proof: reply.proof, body: reply.body.to_vec() }
 }
 
-/// A round of `node`, which is answered by `answer`. How many calls it took, or why it ended.
+/// Performs a round of `node` with answers by `answer`. Returns the number of calls, or the reason why the round ended.
 fn round(node: &mut Still, mut answer: impl FnMut(&Question) -> Given) -> Result<usize, DialogueError> {
     node.dialogue.begin(T0);
     let mut calls = 0;
@@ -89,7 +89,7 @@ fn round(node: &mut Still, mut answer: impl FnMut(&Question) -> Given) -> Result
     Ok(calls)
 }
 
-/// Two nodes, of which `b` has revoked a token.
+/// Returns two nodes, of which `b` has revoked a token.
 fn pair(directory: &std::path::Path) -> (Still, Still) {
     let (a, b) = (Still::new(directory, "nod_a", 51), Still::new(directory, "nod_b", 52));
     b.revocations.revoke(&order(0), T0).unwrap();
@@ -134,7 +134,7 @@ fn whoever_changes_an_answer_on_its_way_hides_nothing_and_is_alarmed() {
         });
         assert!(matches!(refusal(outcome), PeerRefusal::Altered(node) if node.as_str() == "nod_b"), "{what}");
         assert_eq!(a.live.alarms.count(AlarmKind::Refused), 1, "{what}");
-        // Left alone, it hears of all of it.
+        // Without interference the node gets all of it.
         round(&mut a, |question| honest(&b, question)).unwrap();
         assert_eq!(a.reason(0), Reason::TokenRevoked, "{what}");
     }
@@ -152,7 +152,7 @@ fn whoever_changes_a_question_on_its_way_hides_nothing() {
         honest(&b, &sent)
     });
     assert!(matches!(refusal(outcome), PeerRefusal::Altered(_)));
-    // What a node tells, too: it counts as told only when the peer has said so of these very bytes.
+    // A node's own reports count as delivered only if the peer has confirmed exactly these bytes.
     a.revocations.revoke(&order(1), T0).unwrap();
     let outcome = round(&mut a, |question| {
         let mut sent = question.clone();
@@ -171,7 +171,7 @@ fn a_peer_that_skips_is_asked_for_what_it_skipped() {
     let directory = tempfile::tempdir().unwrap();
     let (mut a, b) = pair(directory.path());
     let id = b.revocations.id().to_owned();
-    // It has the key, signs all it says, and pretends to be far ahead of what it gives.
+    // The peer has the key, signs its answers, and claims more items than it sends.
     for next in [1, 2, 900, u64::MAX - 1, u64::MAX] {
         round(&mut a, |question| {
             let given = honest(&b, question);
@@ -193,7 +193,7 @@ fn a_peer_that_skips_is_asked_for_what_it_skipped() {
 fn an_answer_that_is_played_again_or_out_of_turn_counts_for_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (mut a, b) = pair(directory.path());
-    // Recorded while there was nothing to tell.
+    // The answers are recorded while the peer has nothing to report.
     let mut recorded = Vec::new();
     let quiet = Still::new(&directory.path().join("nod_a"), "nod_b", 52);
     round(&mut a, |question| {
@@ -207,7 +207,7 @@ fn an_answer_that_is_played_again_or_out_of_turn_counts_for_nothing() {
         old.map_or_else(|| honest(&b, question), |(_, given)| given.clone())
     });
     assert!(matches!(refusal(replayed), PeerRefusal::Again));
-    // Answers of this very round, each one call late.
+    // Answers of this round, each one call late.
     let mut before: Option<Given> = None;
     let reordered = round(&mut a, |question| {
         let given = honest(&b, question);
@@ -244,7 +244,7 @@ fn nobody_answers_for_another_node() {
         let refusal = refusal(outcome);
         assert!(refused(&refusal), "{who}: {refusal}");
     }
-    // Without a proof, and with the proof of a call in its place.
+    // Without a proof, and with the proof of a call in place of that of an answer.
     let bearer = b.prover.jwt("nod_a", "call", T0);
     for proof in [None, Some(bearer), Some(String::new()), Some("a.b.c".into())] {
         let outcome = round(&mut a, |question| {
@@ -274,7 +274,7 @@ fn a_retired_node_is_neither_asked_nor_answered() {
     let refused = round(&mut retired, |question| honest(&a, question));
     assert!(matches!(refused, Err(DialogueError::Status(401))), "{refused:?}");
     assert_ne!(a.reason(0), Reason::TokenRevoked);
-    // One that no record names is no better.
+    // A node without a record is refused as well.
     let mut stranger = Still::new(directory.path(), "nod_x", 61);
     let outcome = round(&mut a, |question| honest(&stranger, question));
     assert!(matches!(refusal(outcome), PeerRefusal::Unknown(_)));
@@ -287,7 +287,7 @@ fn a_call_for_one_node_is_none_for_another() {
     let directory = tempfile::tempdir().unwrap();
     let (mut a, b) = pair(directory.path());
     let other = Still::new(directory.path(), "nod_d", 54);
-    // Whoever answers at the address says to be b, and hands the calls to d.
+    // The server at the address claims to be b and forwards the calls to d.
     let outcome = round(&mut a, |question| {
         if question.bearer.is_none() { honest(&b, question) } else { honest(&other, question) }
     });
@@ -346,7 +346,7 @@ fn half_answers_and_answers_that_are_too_large_are_no_answers() {
         vec![0xff; 100],
     ];
     for body in bodies {
-        // Signed by the peer itself: it is the content that is wrong.
+        // The peer's signature is valid; only the content is wrong.
         let outcome = round(&mut a, |question| {
             if !is_pull(question) {
                 return honest(&b, question);
@@ -393,7 +393,7 @@ fn a_host_that_meets_its_own_identity_says_so_and_one_that_meets_itself_does_not
     let copy = directory.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
     let copy = Still::new(&copy, "nod_a", 51);
-    // By its word alone nobody is one.
+    // A server's claim alone does not prove that it is the node itself.
     let liar = round(&mut a, |question| {
         if question.bearer.is_none() { honest(&copy, question) } else { Given::json(&json!({})) }
     });

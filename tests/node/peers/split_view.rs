@@ -1,5 +1,5 @@
-//! A control plane with two faces: it shows hosts different replicas of one version. They find out from each other, online
-//! or not, and keep and tell the proof.
+//! A control plane that shows hosts different replicas of one version. The hosts detect it from each other, online or
+//! offline, and keep and report the proof.
 
 use halligan::dataplane::node::alarm::AlarmKind;
 use halligan::dataplane::node::connection::{Outcome, Progress};
@@ -17,7 +17,7 @@ use crate::rig::node::Node;
 use crate::rig::{self, Rig, free_port, until};
 use crate::world::{T0, World};
 
-/// A replica with one token more.
+/// Returns a replica with one more token.
 fn with(number: usize) -> Vec<Record> {
     let more = World::record(&World::token_record(number));
     records().into_iter().chain([more]).collect()
@@ -49,7 +49,7 @@ fn hosts_that_are_shown_two_replicas_of_one_version_find_out_online_too() {
         assert_eq!(forks.iter().map(|fork| fork.version).collect::<Vec<_>>(), [2, 2]);
         assert_ne!(forks[0].head, forks[1].head, "both are kept");
     }
-    // Heads are signed anew with every answer: the same contradiction is kept, and told, once.
+    // Every answer has a newly signed head: the same contradiction is kept and reported once.
     for later in 1..20 {
         take(&a, 2, &with(7), T0.plus(later));
         a.round(&b);
@@ -70,7 +70,7 @@ fn a_split_that_one_host_has_left_behind_is_found_all_the_same() {
     take(&b, 2, &with(8), T0);
     go_online(&a);
     go_online(&b);
-    // Whoever asks: the host that is ahead, or the one behind.
+    // Either host may poll: the one that is ahead or the one behind.
     a.round(&b);
     assert_eq!(a.live.alarms.count(AlarmKind::Fork), 1);
     b.round(&a);
@@ -88,7 +88,7 @@ fn hosts_that_are_shown_one_replica_raise_no_alarm_however_far_apart_they_are() 
     take(&b, 2, &with(2), T0.plus(5));
     a.round(&b);
     assert_eq!(a.live.alarms.count(AlarmKind::Fork) + b.live.alarms.count(AlarmKind::Fork), 0);
-    // What the replica key has not signed contradicts nothing.
+    // A head without a valid signature by the replica key is no contradiction.
     let forged = World::new().head(2, &with(8), T0).replace('A', "B");
     for text in [forged, String::new(), World::new().value(0)] {
         a.replication.compare_heads(&[text], T0).unwrap();
@@ -96,7 +96,7 @@ fn hosts_that_are_shown_one_replica_raise_no_alarm_however_far_apart_they_are() 
     assert_eq!(a.replication.forks().unwrap().len(), 0);
 }
 
-/// The replica of the rig's host, with the head of another history: the next version, without one of its records.
+/// Returns the replica of the rig's host with the head of another history: the next version without one of its records.
 fn other_history(rig: &Rig) -> Vec<u8> {
     let path = rig.path("replica.bundle");
     rig.cli(&["replica", "export", path.to_str().unwrap()]);
@@ -146,7 +146,7 @@ fn a_split_view_is_told_upward_with_both_heads() {
     let mut b = Node::start(&rig, "b");
     b.synced(&rig);
     rig.synced();
-    // A thief of the replica key stands between b and its control plane.
+    // An attacker with the replica key stands between b and its control plane.
     b.configure(&rig, free_port(), &[]);
     b.restart();
     let bundle = rig.path("other.bundle");
@@ -155,7 +155,7 @@ fn a_split_view_is_told_upward_with_both_heads() {
     rig.direct_access_token("something new", &rig.deployment);
     rig.synced();
     let id = b.json(&rig, &["status"])["nodeId"].as_str().unwrap().to_owned();
-    // Then it is let through again.
+    // Then b reaches its control plane again.
     b.configure(&rig, rig.control_port, &[]);
     b.restart();
     let remark = |rig: &Rig| {
