@@ -1,5 +1,5 @@
-//! The real thing: Airflow's own api-server behind a real nginx with the configuration of the docs, its own client
-//! library and `airflowctl` in front, and the control plane dead.
+//! An outage with the real Airflow: its api-server behind nginx with the configuration of the docs, its Python client
+//! and `airflowctl` as clients, and the control plane down.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -16,11 +16,11 @@ use clients::{Answer, airflowctl, python};
 use serde_json::{Value, json};
 use server::{Airflow, front};
 
-/// The tokens of the story: each its id and its value.
+/// Tokens of the test, each as its id and its value.
 struct Tokens {
-    /// Everything on the deployment.
+    /// Token with every permission on the deployment.
     admin: (String, String),
-    /// Reads everything, changes nothing.
+    /// Token that may read everything and change nothing.
     viewer: (String, String),
     /// Author of the Dag `etl`, by its id.
     etl: (String, String),
@@ -60,7 +60,7 @@ fn token(rig: &Rig, name: &str, role: &str, roles: &Value) -> (String, String) {
     (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
 }
 
-/// Roles, tags and tokens, made while there is a control plane.
+/// Creates roles, tags and tokens before the outage.
 fn prepare(rig: &Rig) -> Tokens {
     let reads: Vec<&str> = halligan::protocol::permission::CATALOGUE
         .iter()
@@ -114,7 +114,7 @@ fn an_administrator_works(airflow: &Airflow, url: &str, tokens: &Tokens) {
     assert_eq!(ask(&["list"]), json!(["etl", "payroll"]));
     assert_eq!(ask(&["add-connection", "warehouse", "db.example"])["host"], "db.example");
     let run = ask(&["trigger", "etl"]);
-    // Airflow itself put down who came: the token, by its id.
+    // Airflow recorded the caller: the token, by its id.
     assert_eq!(run["triggering_user_name"], *tokens.admin.0, "{run}");
     assert_eq!(ask(&["runs", "etl"]), json!([run["dag_run_id"]]));
 
@@ -155,7 +155,8 @@ fn dag_roles_reach_their_dags_and_no_other(airflow: &Airflow, url: &str, tokens:
     }
 }
 
-/// Every byte that came to Airflow was kept: no caller's token is in it, and every request has the node's word instead.
+/// Verifies the bytes that Airflow received: no caller's token is among them, and every request has the node's identity
+/// token instead.
 fn airflow_saw_no_callers_token(airflow: &Airflow, tokens: &Tokens) {
     let seen = airflow.seen();
     for (id, value) in tokens.all() {
@@ -165,13 +166,13 @@ fn airflow_saw_no_callers_token(airflow: &Airflow, tokens: &Tokens) {
     let requests = seen.matches(" HTTP/1.").count();
     assert!(requests >= 11, "{requests} requests came through");
     assert_eq!(seen.to_lowercase().matches("authorization: bearer ey").count(), requests);
-    // What Airflow takes is the node's word alone: not the callers' tokens, and nobody without one.
+    // Airflow accepts only the node's identity token: neither a caller's token nor a request without one.
     let direct = format!("{}/api/v2/dags", airflow.url);
     let bare = crate::rig::curl(&[&direct]);
     assert_eq!(bare.status, 401, "{bare:?}");
     let own = format!("Authorization: Bearer {}", tokens.admin.1);
     let own = crate::rig::curl(&["-H", &own, &direct]);
-    // Airflow 3.1 makes a 500 of a key it does not know.
+    // Airflow 3.1 answers 500 for an unknown key.
     assert!((400..=500).contains(&own.status), "{own:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Every operation of the Airflow REST API v2, and of the web interface, needs a permission.
+//! Route map of Airflow: every operation of the Airflow REST API v2, and of the web interface, requires a permission.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -8,7 +8,7 @@ use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
 
 /// `METHOD template`, one a line, sorted by template: the operations of Airflow's own OpenAPI document.
 const OPERATIONS: &str = include_str!("airflow-v2-operations.txt");
-/// The same of the document that Airflow's web interface goes by.
+/// Operations of the document that Airflow's web interface uses.
 const OF_THE_INTERFACE: &str = include_str!("airflow-ui-operations.txt");
 
 #[test]
@@ -28,7 +28,7 @@ fn every_operation_of_airflow_has_a_permission() {
     assert_eq!(operations, 108 + 15);
 }
 
-/// The kept lists are Airflow's own: those of the documents in the package that is installed.
+/// The lists in this folder equal the operations of the documents in the installed package.
 #[test]
 fn the_list_is_that_of_the_installed_airflow() {
     let Some(document) = crate::rig::airflow::document() else { return };

@@ -1,4 +1,4 @@
-//! Chaos for real: the real programs, a real network namespace, real signals, disks and clocks.
+//! Chaos with real programs, a real network namespace, real signals, disks and clocks.
 //!
 //! `cargo test --test external chaos -- --nocapture` prints a table: the fault, what is promised, what was seen. What is left to
 //! chance comes from a seed, which is printed; `HALLIGAN_SEED=N` plays it again, and `HALLIGAN_FAULT=disk` only faults of that name.

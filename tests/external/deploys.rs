@@ -1,4 +1,4 @@
-//! A push passes the nginx of the docs on its way to the daemon.
+//! Pushes through the nginx of the docs to the daemon.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::rig::{Rig, curl, free_port, nginx, until};
 
-/// The location for pushes, as docs/deploys.md has it.
+/// Returns the location block for pushes in docs/deploys.md.
 fn location(rig: &Rig) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/deploys.md");
     let page = std::fs::read_to_string(path).unwrap();
@@ -37,7 +37,7 @@ fn a_push_through_nginx_reaches_the_host_with_the_clients_address() {
     let Some(_nginx) = nginx::start(&rig, "pushes", "", &server) else { return };
     let url = format!("http://127.0.0.1:{port}/v1/deploys/{}", rig.deployment);
     until("nginx answers", || curl(&[&url]).status != 0);
-    // Larger than what nginx takes by default, and not to be compressed.
+    // The archive exceeds nginx's default limit, with incompressible content.
     let folder = rig.path("folder");
     std::fs::create_dir(&folder).unwrap();
     let noise: Vec<u8> = (0..400_000_u64)

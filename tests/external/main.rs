@@ -1,4 +1,4 @@
-//! Other people's programs around a deployment: proxies, Airflow, and a network that fails.
+//! Tests with external programs: proxies, Airflow, and a failing network.
 
 mod airflow;
 mod airflow_routes;

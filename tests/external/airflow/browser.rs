@@ -1,5 +1,5 @@
-//! The outage as a person at a browser lives through it: a real Chromium, the real Airflow, nginx or the gateway before it,
-//! the control plane dead, and the daemon started anew.
+//! An outage as seen in a browser: a real Chromium, the real Airflow behind nginx or the gateway, the control plane
+//! down, and the daemon restarted.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -26,7 +26,7 @@ struct Outage {
 impl Outage {
     fn start(venv: &Path, browser: Browser, gateway: bool) -> Self {
         let mut rig = Rig::start();
-        // The daemon writes down the key that Airflow is to trust.
+        // The daemon writes the key that Airflow has to trust.
         let own = rig.daemon_config() + "[upstream_identity]\n";
         std::fs::write(rig.path("halligand.toml"), own).unwrap();
         rig.kill_daemon();
@@ -61,7 +61,7 @@ impl Outage {
         sign_in(&self.browser, token);
     }
 
-    /// What a page of the deployment gets that asks by itself.
+    /// Returns the status that a script on a page of the deployment gets.
     fn asks(&self, method: &str, path: &str, body: &Value) -> u64 {
         let script = "const [method, path, body] = arguments; const request = new XMLHttpRequest(); \
              request.open(method, path, false); request.setRequestHeader('Content-Type', 'application/json'); \
@@ -69,10 +69,10 @@ impl Outage {
         self.browser.run(script, &json!([method, path, body])).as_u64().unwrap()
     }
 
-    /// Writes a picture of the page for docs/airflow.md, if it is asked for.
+    /// Saves a screenshot for docs/airflow.md, if requested.
     fn picture(&self, name: &str) {
         if std::env::var_os("HALLIGAN_WRITE_PICTURES").is_some() {
-            // Until what moves on the page has come to rest.
+            // Animations on the page need time to end.
             std::thread::sleep(Duration::from_secs(2));
             self.browser.picture(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures").join(name));
         }
@@ -126,7 +126,8 @@ impl Outage {
     }
 
     fn no_other_site_posts_or_frames(&self) {
-        // Another origin of the same site: the browser sends the cookie along, and only the daemon's rule is in the way.
+        // Another origin of the same site: the browser sends the cookie, so only the daemon's check prevents the
+        // request.
         let page = format!(
             "<!doctype html><iframe src=\"{0}/dags\"></iframe>\
              <form id=p method=post action=\"{0}/api/v2/dags/etl/dagRuns\"></form>",
@@ -204,7 +205,7 @@ impl Outage {
     }
 }
 
-/// Signs in on the page that takes a token.
+/// Signs in on the page with the field for a token.
 pub(super) fn sign_in(browser: &Browser, token: &str) {
     browser.reads("Sign in to this deployment");
     browser.write("#token", token);

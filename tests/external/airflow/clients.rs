@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::server::Airflow;
 
-/// What a client got.
+/// Result of a client's call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
     Passed(Value),
@@ -23,7 +23,7 @@ impl Answer {
     }
 }
 
-/// Asks with the Python library (`client.py` beside this).
+/// Makes a call with the Python library (`client.py` beside this file).
 pub(super) fn python(airflow: &Airflow, url: &str, token: &str, arguments: &[&str]) -> Answer {
     let output = Command::new(airflow.venv.join("bin/python"))
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/external/airflow/client.py"))
@@ -43,7 +43,7 @@ pub(super) fn python(airflow: &Airflow, url: &str, token: &str, arguments: &[&st
     }
 }
 
-/// Asks with `airflowctl`, logged in with the token.
+/// Makes a call with `airflowctl`, logged in with the token.
 pub(super) fn airflowctl(airflow: &Airflow, url: &str, token: &str, arguments: &[&str]) -> Answer {
     let home = airflow.home.join("airflowctl");
     let run = |arguments: &[&str]| {

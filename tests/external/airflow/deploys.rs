@@ -1,4 +1,5 @@
-//! Airflow runs the code that was deployed at the control plane, and in an outage what was pushed to its host.
+//! Deploys with the real Airflow: it runs the code that was deployed at the control plane, and during an outage the
+//! code that was pushed to its host.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::rig::{Rig, until};
 
-/// A folder with one Dag of this id.
+/// Creates a folder with one Dag of this id.
 fn folder(rig: &Rig, dag: &str) -> PathBuf {
     let folder = rig.path(&format!("dags-{dag}"));
     std::fs::create_dir(&folder).unwrap();
@@ -47,7 +48,7 @@ impl Airflow {
             .env("AIRFLOW_HOME", &self.home)
             .env("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
             .env("AIRFLOW__CORE__DAGS_FOLDER", &self.dags)
-            // As one that may not write into the folder.
+            // Airflow's user may have no permission to write into the folder.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .output()
             .unwrap();
@@ -55,7 +56,7 @@ impl Airflow {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The ids of its Dags, after it has read the folder.
+    /// Returns the ids of Airflow's Dags after it has read the folder.
     fn dags(&self) -> Vec<String> {
         self.run(&["dags", "reserialize"]);
         let listed = self.run(&["dags", "list", "--output", "json"]);

@@ -1,4 +1,4 @@
-//! `halligan dev --airflow`: a newcomer clicks through an outage, with nothing set up by hand.
+//! `halligan dev --airflow`: a newcomer tries an outage in the browser without any manual setup.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -14,7 +14,7 @@ struct Dev(Child);
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // It ends Airflow, too.
+        // SIGTERM lets the program stop Airflow too.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Airflow's api-server, and nginx before it.
+//! Airflow's api-server, and nginx in front of it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn airflow(venv: &Path, settings: &BTreeMap<&'static str, String>, arguments: &[
 }
 
 impl Airflow {
-    /// Starts it, trusting the keys in `jwks`.
+    /// Starts the api-server, which trusts the keys in `jwks`.
     pub(super) fn start(venv: &Path, home: &Path, jwks: &Path) -> Self {
         Self::start_with(venv, home, jwks, &[])
     }
@@ -64,7 +64,7 @@ impl Airflow {
         let mut server = command(&listen);
         let running = Running::start(server.stderr(log));
         let url = format!("http://127.0.0.1:{port}");
-        // Python on a busy machine takes its time.
+        // Python starts slowly on a busy machine.
         let started = Instant::now();
         while curl(&[format!("{url}/api/v2/version")]).status != 200 {
             assert!(started.elapsed() < Duration::from_mins(2), "Airflow does not come up at {url}");
@@ -74,14 +74,15 @@ impl Airflow {
         Self { tap, url, venv: venv.into(), home: home.into(), settings, _running: running }
     }
 
-    /// Starts a scheduler with workers of its own (Airflow's `LocalExecutor`), and without a server of logs, which would outlive it.
+    /// Starts a scheduler with its own workers (Airflow's `LocalExecutor`), and without a log server, which would
+    /// outlive it.
     pub(super) fn scheduler(&self) -> Running {
         let log = std::fs::File::create(self.home.join("scheduler.log")).unwrap();
         let mut command = airflow(&self.venv, &self.settings, &["scheduler", "--skip-serve-logs"]);
         Running::start(command.stdout(log.try_clone().unwrap()).stderr(log))
     }
 
-    /// Leaves behind what a worker would have of a task that failed: its state, and a line of its log. No scheduler runs here.
+    /// Writes the state and a log line of a failed task, as a worker would. No scheduler runs here.
     pub(super) fn failed(&self, dag: &str, run: &str, task: &str, line: &str) {
         let log = self.home.join(format!("logs/dag_id={dag}/run_id={run}/task_id={task}"));
         std::fs::create_dir_all(&log).unwrap();
@@ -101,18 +102,18 @@ with sqlite3.connect(database, timeout=30) as connection:
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// Where a proxy reaches it, so that every byte it is sent is kept.
+    /// Returns a port for a proxy that forwards to Airflow and records every byte sent to it.
     pub(super) fn tapped(&self) -> u16 {
         self.tap.port
     }
 
-    /// What it was sent, all of it.
+    /// Returns all bytes sent to Airflow.
     pub(super) fn seen(&self) -> String {
         self.tap.seen()
     }
 }
 
-/// nginx with the configuration of the docs before an upstream at `port`: where it answers.
+/// Starts nginx with the configuration of the docs in front of an upstream at `port`. Returns its address.
 pub(super) fn front(rig: &Rig, port: u16) -> Option<(String, Running)> {
     let listen = free_port();
     let running = nginx::start(rig, "front", "", &nginx_example(rig, listen, port))?;

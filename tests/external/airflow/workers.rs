@@ -1,4 +1,4 @@
-//! Airflow's own workers go on beside the identities of a node: a scheduler runs a task that was triggered in an outage.
+//! Airflow's workers beside a node's identity tokens: a scheduler runs a task that was triggered during an outage.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

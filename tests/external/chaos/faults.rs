@@ -1,4 +1,4 @@
-//! The faults, each with its promise and with what makes it happen. What a fault breaks it mends before it returns.
+//! Faults, each with its promise and the function that causes it. Each function repairs the fault before it returns.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -30,13 +30,13 @@ pub const FAULTS: [Fault; 13] = [
     ("disk full", "reads go on, changes are denied, and pass again once there is room", disk_full),
     ("control plane restored from a backup", "the node stays on what it proved, and says so", old_backup),
     ("control plane of somebody else", "nothing it says is believed", forged),
-    // The last one: a clock that was ahead at a start leaves its mark on the disk.
+    // This is the last fault, because a clock that is ahead at a start leaves a trace on the disk.
     ("clock set back and ahead", "no dead token lives again; what can't be judged is denied", clock_shifted),
 ];
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// Cuts the node off in one way and mends it, with a revocation in between and somebody asking all along.
+/// Cuts the node off in one way and reconnects it, with a revocation in between and constant requests.
 fn cut_off(
     ground: &Ground,
     limit: Duration,
@@ -74,7 +74,7 @@ fn packets_dropped(ground: &mut Ground, _: u64) -> String {
     cut_off(ground, Duration::from_secs(90), drop, |ground| ground.run_inside("nft delete table inet chaos"))
 }
 
-/// The node must follow while the relay behaves like this.
+/// Verifies that the node stays in sync while the relay behaves in this way.
 fn follows(ground: &Ground, manner: Manner) -> String {
     ground.relay.set(manner);
     ground.relay.reset();
@@ -194,7 +194,7 @@ fn clock_shifted(ground: &mut Ground, _: u64) -> String {
     for (shift, reasons) in [
         ("-40d", &["clock_untrusted"][..]),
         ("+40d", &["token_expired", "replica_stale"]),
-        // What the clock said at a start is not forgotten: it may deny for a while, and never lets in too much.
+        // The time at a start is kept: the host may deny for a while, and must not allow an ended token.
         ("+0d", &["ok", "clock_untrusted"]),
     ] {
         ground.rig.daemon.take().unwrap().terminate();
@@ -207,7 +207,8 @@ fn clock_shifted(ground: &mut Ground, _: u64) -> String {
     seen.join(", ")
 }
 
-/// What shifts a program's clock: the library itself, since `faketime` is a parent that a signal would end alone.
+/// Returns the path of libfaketime, which shifts a program's clock. The `faketime` command would be a parent process,
+/// and a signal would end only that.
 fn libfaketime() -> String {
     let found = std::fs::read_dir("/usr/lib").unwrap().find_map(|entry| {
         let library = entry.unwrap().path().join("faketime/libfaketime.so.1");
@@ -216,7 +217,7 @@ fn libfaketime() -> String {
     found.expect("libfaketime is not installed; run .ci/setup")
 }
 
-/// How often an alarm of this kind was raised since the daemon's start.
+/// Returns the number of alarms of this kind since the daemon's start.
 fn alarms(ground: &Ground, kind: &str) -> u64 {
     let status = ground.rig.json(&["status"]);
     let alarms = status["alarms"].as_array().unwrap().iter();
@@ -258,7 +259,7 @@ fn forged(ground: &mut Ground, _: u64) -> String {
     ground.denied(&value, SOON);
     let (version, before) =
         (ground.rig.json(&["status"])["replica"]["version"].clone(), alarms(ground, "refused"));
-    // It has other keys, and knows everything else: names, versions, what a node asks for.
+    // The other control plane has different keys and the same names, versions and routes.
     let other = ground.rig.path("other");
     std::fs::create_dir(&other).unwrap();
     let config = other.join("control.toml");
@@ -298,7 +299,7 @@ fn forged(ground: &mut Ground, _: u64) -> String {
     format!("refused and alarmed after {:.1} s; the version stayed", took.as_secs_f64())
 }
 
-/// An empty replica of a later version, signed with the keys in `state`.
+/// Returns an empty replica of a later version, signed with the keys in `state`.
 fn forged_bundle(state: &Path, data_plane: &str, issuer: &str, keysets: &str) -> Vec<u8> {
     use halligan::protocol::bundle::write_bundle;
     use halligan::protocol::digest::ReplicaDigest;

@@ -1,5 +1,5 @@
-//! The ground of the chaos: a control plane here, a daemon in a network namespace of its own, a veth pair and a relay
-//! between them, and somebody who goes on asking.
+//! Environment of the faults: a control plane, a daemon in its own network namespace, a veth pair and a relay between
+//! them, and a client that sends requests constantly.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
@@ -16,12 +16,12 @@ pub struct Ground {
     pub rig: Rig,
     pub relay: Relay,
     pub namespace: Namespace,
-    /// A token that must go on working, whatever happens.
+    /// Token that must be accepted throughout.
     pub good: String,
 }
 
 impl Ground {
-    /// Needs root, `ip` and `nft`; without them there is no ground.
+    /// Builds the environment. Returns `None` without root, `ip` or `nft`.
     pub fn new(seed: u64) -> Option<Self> {
         component("nft")?;
         let mut rig = Rig::start();
@@ -50,7 +50,7 @@ impl Ground {
         Some(ground)
     }
 
-    /// Whether the control plane's name can be resolved where the daemon is.
+    /// Sets whether the daemon's namespace can resolve the control plane's name.
     pub fn name_the_control_plane(&self, known: bool) {
         let line =
             if known { format!("{} control.localhost\n", self.relay.address.ip()) } else { String::new() };
@@ -91,12 +91,12 @@ impl Ground {
         curl_in(&self.namespace.name, arguments)
     }
 
-    /// Asks the daemon as the proxy on its host would.
+    /// Requests authorization as the proxy on the daemon's host.
     pub fn ask(&self, token: &str, method: &str) -> Answer {
         self.curl(&question(&self.rig, token, method))
     }
 
-    /// Waits until the daemon holds what was last published; how long it took.
+    /// Waits until the daemon has the latest version. Returns the time that took.
     pub fn synced(&self) -> Duration {
         let published = self.rig.json(&["data-plane", "show", &self.rig.data_plane])["version"].clone();
         within(Duration::from_secs(100), "the daemon follows", || {
@@ -112,12 +112,12 @@ impl Ground {
         made
     }
 
-    /// Waits until a revoked token is denied; how long it took.
+    /// Waits until a revoked token is denied. Returns the time that took.
     pub fn denied(&self, token: &str, limit: Duration) -> Duration {
         within(limit, "the revocation arrives", || self.ask(token, "GET").status == 401)
     }
 
-    /// Goes on asking with the good token until the load is stopped.
+    /// Sends requests with the good token until the load is stopped.
     pub fn load(&self) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let counts: Arc<[AtomicU64; 3]> = Arc::default();
@@ -137,7 +137,7 @@ impl Ground {
         Load { stop, counts, thread }
     }
 
-    /// How many mutating uses of the good token the log holds. The log must be whole.
+    /// Returns the number of mutating uses of the good token in the log, which must be intact.
     pub fn recorded(&self) -> u64 {
         let report = self.rig.json(&["audit", "verify"]);
         assert!(report["fault"].is_null(), "{report}");
@@ -155,7 +155,7 @@ impl Drop for Ground {
     }
 }
 
-/// Waits; how long it took.
+/// Waits for a condition. Returns the time that took.
 pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !done() {
@@ -165,19 +165,19 @@ pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) -> Du
     started.elapsed()
 }
 
-/// Somebody who goes on asking.
+/// Client that sends requests constantly.
 pub struct Load {
     stop: Arc<AtomicBool>,
     counts: Arc<[AtomicU64; 3]>,
     thread: std::thread::JoinHandle<()>,
 }
 
-/// What somebody was answered.
+/// Counts of the answers that a client got.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
     pub allowed: u64,
     pub denied: u64,
-    /// No answer: nobody was there.
+    /// Requests without an answer, because no daemon was listening.
     pub unanswered: u64,
 }
 

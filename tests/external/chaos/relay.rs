@@ -1,4 +1,4 @@
-//! A TCP relay between a daemon and its control plane that can be told to misbehave: this kernel has no netem.
+//! A TCP relay between a daemon and its control plane that injects faults, because this kernel has no netem.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,22 +6,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How a relay treats what passes through it.
+/// Behaviour of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// As a wire would.
+    /// Forwards everything unchanged.
     Pass,
-    /// Each piece is held back this long.
+    /// Delays each piece by this time.
     Delay(Duration),
-    /// So many of a hundred pieces end their connection.
+    /// Closes the connection at this percentage of pieces.
     Lose(u64),
-    /// What a client sends goes up on two connections; the second answer is thrown away.
+    /// Sends a client's bytes on two connections, and drops the second answer.
     Twice,
-    /// Connections are taken, and nothing ever comes of them.
+    /// Accepts connections and never forwards anything.
     HalfOpen,
-    /// A byte at a time, slowly.
+    /// Forwards one byte at a time, slowly.
     Trickle,
-    /// No connection is taken, and none lives on.
+    /// Accepts no connection and closes the open ones.
     Cut,
 }
 
@@ -67,7 +67,8 @@ impl Relay {
         Self { state, address }
     }
 
-    /// Changes the manner, also of what is under way. Half-open connections stay: nobody told either side.
+    /// Changes the behaviour, for open connections too. Half-open connections stay open, because neither side is
+    /// notified.
     pub fn set(&self, manner: Manner) {
         *self.state.manner.lock().unwrap() = manner;
         if manner == Manner::Cut {
@@ -82,7 +83,7 @@ impl Relay {
         }
     }
 
-    /// Carries to another place from now on.
+    /// Forwards later connections to another address.
     pub fn lead_to(&self, target: SocketAddr) {
         *self.state.target.lock().unwrap() = target;
         self.reset();
@@ -93,7 +94,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.state.closed.store(true, Ordering::Relaxed);
         self.reset();
-        // So that the listener's thread looks up.
+        // The connection wakes the listener's thread.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -154,7 +155,7 @@ impl State {
     }
 }
 
-/// A number that looks like none in particular (the finalizer of SplitMix64).
+/// Returns a pseudorandom number (the finalizer of SplitMix64).
 pub fn mixed(mut number: u64) -> u64 {
     number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

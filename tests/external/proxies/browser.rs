@@ -51,7 +51,7 @@ impl Site {
         ask(self.port, "POST", "/.halligan/sign-in", &headers, &format!("to=%2Fdags%3Fa%3Db&token={token}"))
     }
 
-    /// Signs in, and returns the cookie.
+    /// Signs in and returns the session cookie.
     fn cookie(&self) -> String {
         let answer = self.sign_in(&self.setting.token, &[SAME]);
         assert_eq!((answer.status, answer.header("location")), (303, Some("/dags?a=b")), "{answer:?}");
@@ -188,7 +188,7 @@ impl Site {
         }
     }
 
-    /// A program without cookies, and its token, bring the deployment none.
+    /// A request with a token and no session cookie passes no cookies to the deployment.
     fn a_program_brings_no_cookies(&self) {
         let answer = ask(self.port, "GET", "/api/v2/dags", &[("Authorization", &self.setting.bearer())], "");
         assert_eq!(Seen::in_answer(&answer).header("cookie").unwrap_or_default(), "");
@@ -263,7 +263,7 @@ impl Site {
         assert_eq!((copied.status, copied.reason()), (401, "token_missing"));
         let led = self.with(cookie, "GET", "/dags", &OPENS);
         assert_eq!(led.header("location"), Some("/.halligan/sign-in?to=%2Fdags&ended=1"));
-        // A restart forgets neither that one has ended nor that the other lasts.
+        // After a restart the ended session stays ended and the other one continues.
         self.setting.rig.kill_daemon();
         self.setting.rig.start_daemon();
         until("the other session opens", || self.with(&other, "GET", "/api/v2/dags", &[SAME]).status == 200);
@@ -299,7 +299,7 @@ fn a_browser_at_the_gateway() {
     Site::at_the_gateway().holds();
 }
 
-/// How a row's proxy is started, by its program.
+/// Function that starts a proxy from its program.
 type Start = fn(&Setting, &Path, u16) -> Running;
 
 /// What Caddy and Traefik need, so that they lead a person: they hand every status on, and nginx turns 303 into 500.

@@ -7,7 +7,7 @@ use super::contract::{OwnAnswers, Setting};
 use super::edges::Front;
 use crate::rig::{Running, component, free_port};
 
-/// Debian's, and the newest there is: they differ in how they copy headers.
+/// Debian's version and the newest one differ in how they copy headers.
 #[test]
 fn caddy_asks_about_every_request() {
     for name in ["caddy", "caddy-newest"] {
@@ -24,7 +24,7 @@ fn holds(program: &Path) {
     setting.holds(Front::Caddy, port, OwnAnswers { undecided: (503, true), down: 502 });
 }
 
-/// Starts it with its example, to listen at `port`.
+/// Starts Caddy with its example, listening at `port`.
 pub(super) fn start(setting: &Setting, program: &Path, port: u16) -> Running {
     let site = setting.example("Caddyfile").replace("prod.example {", &format!("http://:{port} {{"));
     let path = setting.rig.path("Caddyfile");

@@ -1,4 +1,4 @@
-//! The gateway and clients that do not do as they should: they keep nobody out, and are told what was wrong.
+//! The gateway and misbehaving clients: they cannot block other clients, and their errors name the fault.
 
 use std::io::{BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -44,7 +44,7 @@ impl Secure {
         self.directory.path().join("tls.crt")
     }
 
-    /// curl's arguments for this gateway.
+    /// Returns curl's arguments for this gateway.
     fn arguments(&self, more: &[&str]) -> Vec<String> {
         let to = format!("prod.example:443:127.0.0.1:{}", self.port);
         let certificate = self.certificate().display().to_string();
@@ -81,7 +81,7 @@ impl Secure {
 
 type Connected = StreamOwned<ClientConnection, TcpStream>;
 
-/// How long the gateway keeps a connection on which its client does no more than `act`, over and over.
+/// Returns the time for which the gateway keeps a connection whose client only repeats `act`.
 fn lasts(mut stream: Connected, mut act: impl FnMut(&mut Connected)) -> Duration {
     let began = Instant::now();
     stream.sock.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -98,7 +98,7 @@ fn lasts(mut stream: Connected, mut act: impl FnMut(&mut Connected)) -> Duration
     began.elapsed()
 }
 
-/// A frame of HTTP/2 (RFC 9113 section 4.1).
+/// Encodes a frame of HTTP/2 (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
@@ -168,7 +168,7 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
     stream.write_all(&[PREFACE, &asked].concat()).unwrap();
     let lasted = lasts(stream, |stream| drop(stream.write_all(&ping)));
     assert!(lasted < Duration::from_secs(8), "{lasted:?}");
-    // And one that never finishes its handshake.
+    // A connection that never finishes its handshake.
     let (mut stream, mut reader) = connect(secure.port);
     stream.write_all(&[22, 3, 1]).unwrap();
     let began = Instant::now();
@@ -257,7 +257,7 @@ fn an_answer_that_comes_before_the_body_was_read_arrives() {
         let file = file(bytes);
         for version in ["--http1.1", "--http2"] {
             for (header, status) in [("X-No: token", 401), (&far, 403), (&bearer, 502)] {
-                // With and without a client that asks whether it shall go on.
+                // With and without `Expect: 100-continue`.
                 for expect in ["Expect:", "Expect: 100-continue"] {
                     let clients = if bytes == 60_000 { 20 } else { 4 };
                     let told = posts(&secure, version, &file, clients, &["-H", header, "-H", expect]);
@@ -267,7 +267,7 @@ fn an_answer_that_comes_before_the_body_was_read_arrives() {
             }
         }
     }
-    // A body that is larger than it may be, with its length and without.
+    // A body above the limit, with and without its length.
     for bytes in [2_100_000, 3_500_000] {
         let file = file(bytes);
         for version in ["--http1.1", "--http2"] {

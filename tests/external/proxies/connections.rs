@@ -1,4 +1,4 @@
-//! What the daemon answers does not depend on how a connection was used before, or how its bytes were cut.
+//! Independence of the daemon's answers from earlier requests on a connection and from the boundaries of its reads.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,10 +9,10 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::rig::{Answer, Rig, until};
 
-/// How often the same requests are sent, each time cut in other places.
+/// Number of times that the same requests are sent, each time split at other places.
 const CUTS: u64 = 20;
 
-/// A request to authorize, as a proxy sends it, with more lines of header in it.
+/// Returns an authorization request as a proxy sends it, with additional header lines.
 fn question(rig: &Rig, token: &str, uri: &str, more: &str) -> String {
     format!(
         "GET /v1/authorize/{} HTTP/1.1\r\nHost: daemon\r\nAuthorization: Bearer {token}\r\n\
@@ -21,7 +21,7 @@ fn question(rig: &Rig, token: &str, uri: &str, more: &str) -> String {
     )
 }
 
-/// The answers in `bytes`, one behind the other.
+/// Returns the consecutive answers in `bytes`.
 fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
@@ -42,14 +42,14 @@ fn connect(rig: &Rig) -> TcpStream {
     stream
 }
 
-/// All that is answered to `bytes`, sent in these pieces, until the daemon closes.
+/// Sends `bytes` in these pieces. Returns all answers until the daemon closes the connection.
 fn exchange(rig: &Rig, mut bytes: &[u8], mut piece: impl FnMut() -> usize) -> Vec<Answer> {
     let mut stream = connect(rig);
     while !bytes.is_empty() {
         let (now, later) = bytes.split_at(piece().min(bytes.len()));
         stream.write_all(now).unwrap();
         bytes = later;
-        // Time for a piece to arrive by itself.
+        // The pause lets each piece arrive separately.
         std::thread::sleep(Duration::from_micros(200));
     }
     let mut all = Vec::new();
@@ -72,7 +72,7 @@ fn answers_come_in_the_order_of_the_requests_however_they_are_cut() {
     rig.kill_control();
     let good = question(&rig, &token, "/api/v2/dags", "");
     let padded = question(&rig, &token, "/api/v2/dags", &format!("Cookie: {}\r\n", "c".repeat(9000)));
-    // A body that looks like a request is none.
+    // A body that looks like a request must not be read as one.
     let body = "GET /healthz HTTP/1.1\r\n\r\n";
     let more = format!("Content-Length: {}\r\nConnection: close\r\n", body.len());
     let last = question(&rig, &token, "/api/v2/dags", &more) + body;
@@ -148,7 +148,7 @@ fn a_connection_that_is_kept_learns_from_an_answer_that_the_daemon_stops() {
         assert_eq!(told(&answers(&buffer[..length])), [(200, Some("ok"), true)]);
     }
     rig.daemon.as_ref().unwrap().signal("TERM");
-    // It asks on, as a proxy with much to do does, until it is told.
+    // The client keeps sending requests, as a busy proxy does, until it is told to close.
     until("the connection is told to end", || {
         asking.write_all(question.as_bytes()).unwrap();
         let length = asking.read(&mut buffer).unwrap();

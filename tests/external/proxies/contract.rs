@@ -1,4 +1,4 @@
-//! What every proxy in front of a deployment is held to, whichever it is.
+//! Contract that every proxy in front of a deployment has to meet.
 
 use halligan::dataplane::decide::routes::CanonicalPath;
 use halligan::protocol::jws::{Typ, Unverified};
@@ -24,7 +24,7 @@ pub struct Setting {
     more: String,
 }
 
-/// Names a client may not speak under.
+/// Header names that a client must not set.
 const SPOOFED: [&str; 6] = [
     "X-Halligan-Token-Id",
     "X-Halligan-Role",
@@ -35,7 +35,7 @@ const SPOOFED: [&str; 6] = [
 ];
 
 impl Setting {
-    /// Everything is ready for a proxy, and the control plane is dead.
+    /// Prepares everything for a proxy, and kills the control plane.
     pub fn new() -> Self {
         Self::with(|_, _| String::new())
     }
@@ -72,7 +72,7 @@ impl Setting {
         format!("Bearer {}", self.token)
     }
 
-    /// An example from the documentation, with this setting's addresses in it and nothing else changed.
+    /// Returns an example of the documentation with only its addresses replaced by this setting's.
     pub fn example(&self, name: &str) -> String {
         example(&self.rig, self.upstream.port, name)
     }
@@ -81,7 +81,7 @@ impl Setting {
         ask(port, method, target, &[("Authorization", &self.bearer())], body)
     }
 
-    /// All of it, of the proxy at `port`. The daemon is dead afterwards.
+    /// Verifies the whole contract for the proxy at `port`. The daemon is dead afterwards.
     pub fn holds(&mut self, front: Front, port: u16, own: OwnAnswers) {
         until("the proxy answers", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -226,7 +226,7 @@ impl Setting {
             let answer = ask(port, "DELETE", "/api/v2/nothing", &headers, "");
             assert_eq!(answer.status, 403, "{name}: {answer:?}");
         }
-        // Two tokens are none; which of them the upstream would have believed does not matter.
+        // A request with two tokens is denied, whichever of them the upstream would have used.
         let twice = [("Authorization", &*self.bearer()), ("Authorization", "Bearer other")];
         let answer = ask(port, "GET", "/api/v2/dags", &twice, "");
         assert!([400, 401].contains(&answer.status), "{answer:?}");

@@ -1,4 +1,4 @@
-//! The gateway in front of a deployment that does not do as it should: what that costs its clients.
+//! The gateway in front of a misbehaving deployment, and the effects on its clients.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -157,7 +157,7 @@ fn a_request_that_may_have_been_done_is_told_from_one_that_was_not_sent() {
         assert!((1..=most).contains(&came), "{method} came {came} times");
     }
     assert!(log(&setting).contains(unanswered) && !log(&setting).contains(unreachable));
-    // It answers what is not HTTP.
+    // The deployment's answer is not HTTP.
     let upstream = scripted(|stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut stream = stream;
@@ -169,7 +169,7 @@ fn a_request_that_may_have_been_done_is_told_from_one_that_was_not_sent() {
     let answer = ask(port, "POST", RUN, &[("Authorization", &setting.bearer())], "");
     assert_eq!(problem(&answer), (502, "upstream_invalid".to_owned()), "{answer:?}");
     assert!(!log(&setting).contains(unreachable) && !log(&setting).contains(unanswered));
-    // Nobody listens.
+    // The deployment is not listening.
     let (setting, port) = gateway(Some(free_port()), "");
     let answer = ask(port, "POST", RUN, &[("Authorization", &setting.bearer())], "");
     assert_eq!(problem(&answer), (502, "upstream_unreachable".to_owned()), "{answer:?}");

@@ -6,7 +6,7 @@ use super::upstream::Seen;
 use super::wire::{ask, exchange, read};
 use crate::rig::{Answer, curl, until};
 
-/// Who stands in front of the deployment.
+/// Proxy in front of the deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
     Nginx,
@@ -77,7 +77,7 @@ struct Row {
 }
 
 enum Expected {
-    /// It reaches the deployment as it was sent.
+    /// The request reaches the deployment unchanged.
     Passes,
     /// The daemon refuses it.
     Refused(&'static str),
@@ -163,12 +163,12 @@ const TRAILERS: [&str; 5] = [
 /// Proxies at which what a deployment says behind the body of its answer reaches the client.
 const HANDS_TRAILERS_ON: &[Front] = &[Front::Caddy, Front::Haproxy, Front::Traefik];
 
-/// Returns whether a proxy takes no body without a length, since it can't take its trailers away.
+/// Returns true if a proxy refuses a body without a length, because it cannot remove its trailers.
 pub fn refuses_chunks(front: Front) -> bool {
     front == Front::Haproxy
 }
 
-/// All of it, of the proxy at `port`.
+/// Verifies every row for the proxy at `port`.
 pub fn hold(setting: &Setting, front: Front, port: u16) {
     names_that_are_not_a_clients_do_not_reach_the_deployment(setting, front, port);
     a_deployment_does_not_speak_for_the_daemon(setting, front, port);
@@ -384,7 +384,7 @@ fn a_request_is_for_one_host_where_the_table_says_so(setting: &Setting, front: F
 /// To some servers a trailer is a header that comes late (uvicorn with httptools).
 fn no_trailer_of_a_client_reaches_the_deployment(setting: &Setting, front: Front, port: u16) {
     for fields in TRAILERS {
-        // Announced, and not.
+        // With and without an announcement of the trailers.
         for announced in ["", "TE: trailers\r\nTrailer: X-Halligan-Role, X-Forwarded-For, X-Kept\r\n"] {
             let before = setting.upstream.asked();
             let request = format!(

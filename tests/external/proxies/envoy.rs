@@ -7,7 +7,7 @@ use super::contract::{OwnAnswers, Setting};
 use super::edges::Front;
 use crate::rig::{Running, component, free_port};
 
-/// Starts it with an example, to listen at `port`.
+/// Starts Envoy with an example, listening at `port`.
 pub(super) fn start(setting: &Setting, program: &Path, example: &str, port: u16) -> Running {
     let address = |port: u16| format!("{{ address: 127.0.0.1, port_value: {port} }}");
     let config = setting

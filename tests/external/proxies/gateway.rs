@@ -1,4 +1,4 @@
-//! The daemon as the reverse proxy itself: held to the same contract, and to what a proxy owes besides.
+//! The daemon as the reverse proxy: it meets the same contract and the further duties of a proxy.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -215,7 +215,7 @@ pub fn scripted(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> u16 {
     port
 }
 
-/// Reads a head.
+/// Reads the head of a message.
 pub fn head(reader: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
@@ -414,7 +414,7 @@ fn a_renewed_certificate_is_taken_without_a_restart() {
     put("new");
     until("the new certificate is in force", || ask("new", "--http2").status == 200);
     assert_eq!(ask("old", "--http2").status, 0, "the old one is gone");
-    // Half a renewal changes nothing.
+    // An incomplete renewal leaves the certificate in force.
     std::fs::copy(at("old.crt"), at("tls/tls.crt")).unwrap();
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(ask("new", "--http1.1").status, 200);
@@ -435,7 +435,7 @@ fn a_certificate_is_taken_anew_whatever_changed_on_the_way_to_it() {
             std::fs::copy(at(from).join(file), at(to).join(file)).unwrap();
         }
     };
-    // One rename: the path is never without a file.
+    // A single rename, so that the path always names a file.
     let link = |target: &str, name: &str| {
         symlink(target, at("beside")).unwrap();
         std::fs::rename(at("beside"), at(name)).unwrap();

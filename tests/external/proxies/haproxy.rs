@@ -16,7 +16,7 @@ fn haproxy_asks_about_every_request() {
     setting.holds(Front::Haproxy, port, OwnAnswers { undecided: (503, true), down: 503 });
 }
 
-/// Starts it with its example, to listen at `port`.
+/// Starts HAProxy with its example, listening at `port`.
 pub(super) fn start(setting: &Setting, program: &Path, port: u16) -> Running {
     let script = setting.rig.path("haproxy.lua");
     std::fs::write(&script, setting.example("haproxy.lua")).unwrap();

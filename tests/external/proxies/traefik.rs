@@ -16,7 +16,7 @@ fn traefik_asks_about_every_request() {
     setting.holds(Front::Traefik, port, OwnAnswers { undecided: (503, true), down: 500 });
 }
 
-/// Starts it with its example, to listen at `port`.
+/// Starts Traefik with its example, listening at `port`.
 pub(super) fn start(setting: &Setting, program: &Path, port: u16) -> Running {
     let dynamic = setting.rig.path("traefik-dynamic.yml");
     std::fs::write(&dynamic, setting.example("traefik-dynamic.yml")).unwrap();

@@ -1,4 +1,4 @@
-//! A deployment that answers with what it was asked, so that a test sees what came through.
+//! A deployment that echoes the request it received, so that a test sees what the proxy passed on.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -21,13 +21,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What `answer` says the upstream saw.
+    /// Returns the request that the upstream received, from the body of `answer`.
     pub fn in_answer(answer: &Answer) -> Self {
         assert_eq!(answer.status, 200, "{answer:?}");
         serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
     }
 
-    /// The one value of a header.
+    /// Returns the only value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         match self.headers.get(name).map(Vec::as_slice) {
             None => None,
@@ -37,7 +37,7 @@ impl Seen {
     }
 }
 
-/// What was asked for, in the order in which it came.
+/// Request targets in the order of their arrival.
 type Targets = Arc<Mutex<Vec<String>>>;
 
 /// It listens until the test ends.
@@ -61,12 +61,12 @@ impl Upstream {
         Self { port, targets }
     }
 
-    /// How many requests have come through so far.
+    /// Returns the number of requests so far.
     pub fn asked(&self) -> usize {
         self.targets.lock().unwrap().len()
     }
 
-    /// What they were for.
+    /// Returns the targets of the requests so far.
     pub fn targets(&self) -> Vec<String> {
         self.targets.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: what a client sends goes out byte for byte, since a library would tidy it up.
+//! HTTP/1.1 without a library, so that a client's bytes are sent unchanged.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::rig::Answer;
 
-/// Sends `bytes` on a connection of its own, and gives back all that comes until the other side closes or falls silent.
+/// Sends `bytes` on a connection of its own. Returns all bytes until the other side closes or stays silent.
 pub fn exchange(port: u16, bytes: &[u8]) -> Vec<u8> {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return vec![] };
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // Who refuses may close before it has read everything.
+    // A server that refuses may close before it has read everything.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let mut buffer = [0; 8192];
@@ -22,7 +22,7 @@ pub fn exchange(port: u16, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// One request and its answer. `target` goes out as it is.
+/// Sends one request and returns its answer. `target` is sent unchanged.
 pub fn ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut lines = vec![format!("{method} {target} HTTP/1.1"), "Connection: close".into()];
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -39,7 +39,7 @@ pub fn ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body
     read(&exchange(port, request.as_bytes()))
 }
 
-/// The first answer in `bytes`. Status 0: there is none.
+/// Returns the first answer in `bytes`, or one with status 0 if there is none.
 pub fn read(bytes: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(bytes);
     let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -55,7 +55,7 @@ pub fn read(bytes: &[u8]) -> Answer {
     answer
 }
 
-/// A chunked body put together (RFC 9112 section 7.1).
+/// Decodes a chunked body (RFC 9112 section 7.1).
 pub fn dechunked(mut rest: &str) -> String {
     let mut body = String::new();
     while let Some((size, after)) = rest.split_once("\r\n") {
