@@ -1,4 +1,5 @@
-//! The real systemd starts a unit with the variables of a deployment: each value arrives in the program as it was set.
+//! Environment variables with the real systemd: it starts a unit with a deployment's variables, and each value arrives
+//! unchanged.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use crate::rig::{Rig, component, until};
 use crate::systemd::container::Container;
 
-/// Values that a careless writer or reader would change.
+/// Values that incorrect quoting would change.
 const VALUES: [&str; 24] = [
     "",
     " ",

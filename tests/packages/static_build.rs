@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::rig::{Rig, Running, component, free_port, skipped, until};
 
-/// The archive that packaging/static left; none: the test is skipped, aloud.
+/// Returns the archive that packaging/static built. Without it the test prints a notice and is skipped.
 fn archive() -> Option<PathBuf> {
     for name in ["ldd", "unshare"] {
         component(name)?;
@@ -46,7 +46,7 @@ fn a_host_with_nothing_on_it_runs_the_static_daemon() {
     let Some(archive) = archive() else { return };
     run(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(archive.parent().unwrap()));
     let mut rig = Rig::start();
-    // This one listens where the other did.
+    // This daemon listens at the port of the other one.
     rig.kill_daemon();
     let root = rig.path("root");
     std::fs::create_dir_all(root.join("proc")).unwrap();

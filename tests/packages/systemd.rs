@@ -26,7 +26,7 @@ fn packages(directory: &Path) -> Option<[PathBuf; 4]> {
     component("cargo-deb")?;
     let cargo = |program: &str| {
         let mut command = Command::new(program);
-        // What cargo told this test is not meant for the cargo that is started now.
+        // Cargo's variables for this test must not reach the cargo that is started here.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_TARGET_DIR") {
@@ -71,7 +71,7 @@ struct Host {
 }
 
 impl Host {
-    /// The CLI inside, calling the control plane as the owner.
+    /// Runs the CLI in the container, with the owner's token.
     fn halligan(container: &Container, owner: &str, arguments: &str) -> Value {
         container.write("/root/owner", owner);
         let text = container.sh(&format!(
@@ -258,7 +258,7 @@ impl Host {
         self.container.sh(&format!("cp /root/before.toml {file}"));
     }
 
-    /// What docs/install.md tells operators to type, and what their shell knows.
+    /// Verifies the commands of docs/install.md and the shell completions.
     fn its_operators_are_served(&self) {
         self.container.sh("halligand check-config && halligan status && halligan audit verify");
         self.container.sh("cd /root && halligan support-bundle && ls halligan-support-*.tar.zst");
@@ -307,7 +307,7 @@ impl Host {
         }
         assert!(!self.container.path("/etc/credstore/halligan.enrolment-token").exists());
         self.container.sh("dpkg -P halligan-control halligan");
-        // The keys every node pins are nobody's to delete but their owner's.
+        // Removing the package must not delete the keys that every node pins.
         assert!(self.container.path("/var/lib/halligan-control/root.pem").exists());
         assert!(!self.container.path("/etc/halligan").exists());
         let left = self.container.sh("systemctl list-unit-files --no-legend 'halligan*' || true");

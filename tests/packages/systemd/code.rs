@@ -2,7 +2,7 @@
 
 use super::{DAEMON, Host, URL};
 
-/// Variable of the CLI's environment that names the control plane's certificate.
+/// Environment variable of the CLI that names the control plane's certificate.
 const CA: &str = "HALLIGAN_CA_FILE=/etc/credstore/halligan.ca";
 
 /// Directory of the dags_folder of docs/deploys.md, for an Airflow that runs as a user of its own.
@@ -34,7 +34,7 @@ impl Host {
         self.runs("/var/lib/halligan/code", "2");
         let kept = self.container.sh(&format!("ls -d /var/lib/halligan/code/{}/*/ | wc -l", self.deployment));
         assert_eq!(kept, "3", "two folders, and the link to one of them");
-        // A directory that the unit does not let it write to is told; the daemon goes on.
+        // A directory that the unit may not write to raises an error; the daemon keeps running.
         self.container.sh(&format!("install -d -o halligan -g halligan -m 0711 {SHARED}"));
         self.container
             .sh(&format!("printf '[code]\ndirectory = \"{SHARED}\"\n' >> /etc/halligan/halligand.toml"));

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Made once by tests/packages/systemd/image, and copied for each container.
+/// Image that tests/packages/systemd/image creates once; each container is a copy.
 const IMAGE: &str = "/var/cache/halligan/bookworm";
 
-/// A loaded machine boots slowly.
+/// Time limit for a boot, which is slow on a loaded machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 pub struct Container {
     root: PathBuf,
     nspawn: Child,
-    /// Its first process, as the host counts.
+    /// Process id of the first process, outside the container.
     leader: u32,
     _directory: TempDir,
 }
@@ -41,7 +41,7 @@ impl Container {
         container
     }
 
-    /// A path of the container, as the host sees it.
+    /// Returns the path of a container's file on the host.
     pub fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
@@ -52,7 +52,7 @@ impl Container {
         std::fs::write(path, text).unwrap();
     }
 
-    /// A command inside, with root's rights.
+    /// Returns a command that runs in the container as root.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let leader = self.leader.to_string();
@@ -66,7 +66,7 @@ impl Container {
         self.command("/bin/sh").args(["-c", script]).output().unwrap()
     }
 
-    /// Runs a script that must succeed; gives what it printed.
+    /// Runs a script that must succeed. Returns its output.
     pub fn sh(&self, script: &str) -> String {
         let output = self.try_sh(script);
         assert!(output.status.success(), "{script}: {output:?}\n{}", self.tail());
@@ -82,12 +82,12 @@ impl Container {
         }
     }
 
-    /// A property of a unit.
+    /// Returns a property of a unit.
     pub fn property(&self, unit: &str, name: &str) -> String {
         self.sh(&format!("systemctl show --value -p {name} {unit}"))
     }
 
-    /// The end of the journal, for whoever looks into a failure.
+    /// Returns the end of the journal, for the message of a failure.
     fn tail(&self) -> String {
         let mut text = String::new();
         for unit in ["halligand", "halligan-control"] {
@@ -97,7 +97,7 @@ impl Container {
         text
     }
 
-    /// Turns it off in good order, and on again.
+    /// Shuts the container down cleanly and boots it again.
     pub fn reboot(&mut self) {
         let _ = self.try_sh("systemctl poweroff");
         let started = Instant::now();
