@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use crate::rig::{Answer, component, curl, free_port, until};
 use serde_json::Value;
 
-/// A running `halligan dev`, and what it announced.
+/// A running `halligan dev` and the values that it printed.
 struct Dev {
     child: Child,
     ready: Value,
@@ -30,7 +30,7 @@ impl Dev {
         Self { child, ready }
     }
 
-    /// The CLI of a user who has nothing but what was announced.
+    /// Returns the CLI of a user who has only the printed values.
     fn command(home: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan"));
         command.env("XDG_RUNTIME_DIR", home).env_remove("HALLIGAN_API_TOKEN").env_remove("ASTRO_API_TOKEN");
@@ -109,7 +109,7 @@ fn what_is_kept_in_a_directory_is_there_at_the_next_start() {
     assert_eq!(again.ask("direct_access_token", "GET").status, 200);
 }
 
-/// What `halligan dev` prints for people, up to its end.
+/// Starts `halligan dev` and returns its output up to the end of the introduction.
 fn printed(home: &Path) -> (Child, String) {
     let mut child =
         Dev::command(home).arg("dev").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

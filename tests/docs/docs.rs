@@ -1,4 +1,4 @@
-//! The documents name files, tests and pages that are there.
+//! References in the documents: the files, tests and pages that they name exist.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -18,7 +18,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// What stands in backticks, in order.
+/// Returns the texts in backticks, in order.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -103,7 +103,7 @@ fn folders(directory: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// A newcomer finds each folder of the source in one page.
+/// One page describes each folder of the source.
 #[test]
 fn the_code_structure_names_every_folder_of_the_source() {
     let text = std::fs::read_to_string(root().join("docs/code-structure.md")).unwrap();
@@ -116,7 +116,7 @@ fn the_code_structure_names_every_folder_of_the_source() {
     assert!(found.is_empty(), "docs/code-structure.md does not name {found:?}");
 }
 
-/// A record of a decision that its index does not name is not found.
+/// The index names every decision record, because readers find none without it.
 #[test]
 fn the_index_of_decisions_names_every_record() {
     let index = std::fs::read_to_string(root().join("docs/decisions/README.md")).unwrap();
@@ -171,7 +171,7 @@ fn the_data_plane_calls_nothing_that_signs_tokens_keysets_or_heads() {
     }
 }
 
-/// The programs of `tests/`: folders with a `main.rs`.
+/// Returns the test programs: folders of `tests/` with a `main.rs`.
 fn test_programs() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.join("main.rs").exists()).collect()
@@ -194,7 +194,7 @@ fn every_test_file_is_a_module_of_a_program() {
     }
 }
 
-/// Every text that may tell somebody to run a test.
+/// Returns every text that may name a test to run.
 fn texts() -> Vec<(PathBuf, String)> {
     fn below(path: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
@@ -240,7 +240,7 @@ fn tests_to_run(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Cargo runs no test, and says that all is well, if none has the name it is given.
+/// Cargo succeeds without running a test if no test has the given name.
 #[test]
 fn every_test_that_somebody_is_told_to_run_is_there() {
     let sources: Vec<(PathBuf, String)> = test_programs()

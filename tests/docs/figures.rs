@@ -82,7 +82,7 @@ impl<'r> Above<'r> {
         answer
     }
 
-    /// Makes tokens: id and value of each.
+    /// Creates tokens. Returns the id and the value of each.
     fn tokens(&mut self, count: usize) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (0..count)
@@ -99,7 +99,7 @@ impl<'r> Above<'r> {
     }
 }
 
-/// Asks until the token is denied; how often it was allowed.
+/// Sends requests until the token is denied. Returns the number of allowed ones.
 fn until_denied(line: &mut Line<TcpStream>, deployment: &str, token: &str) -> u64 {
     let headers = format!(
         "authorization: Bearer {token}\r\nx-original-method: GET\r\nx-original-uri: /api/v2/dags\r\n"
@@ -132,7 +132,7 @@ fn print(what: &str, mut took: Vec<Duration>) {
 fn from_revocation_to_denial() {
     let count = std::env::var("FIGURES").ok().and_then(|count| count.parse().ok()).unwrap_or(1000);
     let mut rig = Rig::start();
-    // What is measured is not how often one may call.
+    // The limit of calls must not affect the measurement.
     rig.control_extra = "[limits]\ncalls_per_minute = 1000000\n".into();
     rig.kill_control();
     rig.start_control(rig.control_port);
@@ -201,7 +201,7 @@ fn from_revocation_to_denial() {
         connection.query_row(query, [], |row| row.get(0)).unwrap()
     };
     let uses = "SELECT coalesce(sum(uses), 0) FROM token_use";
-    // As long as some arrive, the rest is on its way.
+    // While events keep arriving, the rest may still follow.
     let (mut arrived, mut last) = (count(uses), Instant::now());
     while arrived < allowed && last.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(200));

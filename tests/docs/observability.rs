@@ -1,5 +1,4 @@
-//! The dashboard and the alert rules of docs/observability name only what is really exported, and the rules fire when
-//! they should.
+//! Dashboard and alert rules of docs/observability: they name only exported metrics, and the rules fire as they should.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -14,13 +13,13 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/observability").join(name)
 }
 
-/// The metrics a text of queries names.
+/// Returns the metrics that a text of queries names.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("halligan_")).map(str::to_owned).collect()
 }
 
-/// The series a program exports.
+/// Returns the series that a program exports.
 fn exported(port: u16) -> BTreeSet<String> {
     let told = crate::rig::metrics(port);
     assert!(told.ends_with("# EOF\n"), "{told}");
@@ -87,7 +86,7 @@ fn what_is_watched_is_exported() {
     assert_eq!(elsewhere.status, 404, "the API's listener tells nothing of the estate");
 }
 
-/// The value of a metric of the daemon.
+/// Returns the value of a metric of the daemon.
 fn value(rig: &Rig, name: &str) -> i64 {
     let told = crate::rig::metrics(rig.daemon_port);
     let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -1,5 +1,5 @@
-//! The control plane does what its OpenAPI document says, as schemathesis sees it: it makes calls of the document, good
-//! ones and bad ones, and compares every answer with it.
+//! Agreement of the control plane with its OpenAPI document, tested by schemathesis: it makes valid and invalid calls
+//! and compares every answer with the document.
 
 #![allow(clippy::unwrap_used)]
 

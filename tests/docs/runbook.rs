@@ -1,4 +1,4 @@
-//! docs/runbook.md, followed to the letter: every command in it, in order, behind a real nginx.
+//! The commands of docs/runbook.md, all run in order behind a real nginx.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,11 +10,11 @@ use crate::rig::clock::shifted;
 use crate::rig::proxy::nginx;
 use crate::rig::{Rig, until};
 
-/// What a line of the page asks of whoever follows it.
+/// Step that a line of the page describes.
 enum Step {
     /// A command, what it must print (`…` for anything), and its exit code.
     Run { command: String, expected: Vec<String>, code: i32 },
-    /// Something that happens meanwhile.
+    /// An event during the outage.
     Happens(String),
 }
 
@@ -42,7 +42,7 @@ fn steps(page: &str) -> Vec<Step> {
     steps
 }
 
-/// A shell that lives as long as the page.
+/// A shell that runs for the whole page.
 struct Shell {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -93,7 +93,7 @@ impl Drop for Shell {
     }
 }
 
-/// Whether a line is as the page has it: `…` stands for anything, and how many spaces there are does not count.
+/// Returns true if a line matches the page: `…` stands for any text, and the number of spaces does not matter.
 fn alike(line: &str, expected: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (line, expected) = (plain(line), plain(expected));

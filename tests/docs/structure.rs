@@ -1,4 +1,4 @@
-//! The source imports what docs/code-structure.md and each plane's own page say it may.
+//! Imports of the source: only those that docs/code-structure.md and each plane's own page allow.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ fn code(file: &Path) -> String {
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect()
 }
 
-/// The names after `{prefix}` in a file's code.
+/// Returns the names after `{prefix}` in a file's code.
 fn named(file: &Path, prefix: &str) -> Vec<String> {
     let code = code(file);
     let word = |rest: &str| rest.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
