@@ -25,7 +25,7 @@ REQUIRED_TABLE = {
     "kind": forms.Member(forms.text),
     "connectivity": forms.Member(forms.text),
 }
-# What the node reads: closed, every member typed.
+# Members of an event that the node reads: closed, each with its type.
 EVENT_TABLE = {
     **REQUIRED_TABLE,
     "kind": forms.Member(forms.one_of(*KINDS)),
