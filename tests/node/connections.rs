@@ -30,7 +30,7 @@ fn a_client_has_its_share_of_the_connections_and_a_trusted_proxy_has_no_bound_of
             + &format!("[proxies]\ntrusted = [\"{trusted}\"]\n");
         std::fs::write(rig.path("halligand.toml"), config).unwrap();
         rig.start_daemon();
-        // A connection that asked whether the daemon is ready may still have a place.
+        // The connection of the readiness check may still be counted.
         until("the share is free", || {
             let served = served(rig.daemon_port);
             assert!(served <= expected, "{trusted}: {served}");

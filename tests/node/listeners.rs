@@ -431,7 +431,7 @@ fn a_client_on_another_host_has_its_share_at_every_listener() {
         (gateway, "gateway", 3),
     ];
     for (port, name, share) in shares {
-        // The connection that asked whether it answers may still have a place.
+        // The connection of the readiness check may still be counted.
         until(&format!("{name} has room"), || {
             let served = far(port, 20);
             assert!(served <= share, "{name}: {served}");
