@@ -210,7 +210,7 @@ fn a_stolen_replica_key_is_dropped_and_nothing_it_signed_is_served_until_a_new_h
     until("the daemon is back", || ceremony.asked_or_nothing(&token).is_some());
     assert_eq!(ceremony.asked(&token).1, "replica_missing");
 
-    // It comes back with the other key, and a head that key has signed is enough.
+    // The control plane restarts with the other key, and the daemon accepts a head signed with it.
     ceremony.publish("keyset-2.json");
     ceremony.publish("keyset-3.json");
     std::fs::copy(ceremony.file("replica-2.pem"), ceremony.rig.path("control/replica.pem")).unwrap();

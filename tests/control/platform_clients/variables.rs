@@ -54,7 +54,8 @@ fn a_deployment_token_sets_variables_with_the_calls_of_the_platforms_command_lin
     let organization = organization(&control);
     let get = |path: &str| call(&control, &token, "GET", &format!("{organization}{path}"), None);
     let one = format!("/deployments/{}", estate.deployment);
-    // It lists the deployments, shows the one, reads the choices, and sends all that it has read with the change.
+    // The command line lists the deployments, gets this one, reads the choices, and sends everything it has read with
+    // the change.
     let modify = |change: &dyn Fn(&mut Vec<Value>)| -> Deployment {
         let page: Deployments =
             decoded(&get(&format!("/deployments?limit=1000&workspaceIds={}", estate.workspace)));
