@@ -39,7 +39,7 @@ enum Wire {
 }
 use Wire::{Http1, Http2};
 
-/// How a listener is reached.
+/// Address of a listener.
 #[derive(Clone, Debug)]
 enum Place {
     Port(u16),
@@ -268,7 +268,7 @@ pub(super) fn statuses(stream: &mut impl Read, count: usize) -> Vec<u16> {
     statuses
 }
 
-/// Names of the listeners that the program at a port counts connections of.
+/// Returns the names of the listeners whose connections the program at a port counts.
 fn counted(port: u16) -> BTreeSet<String> {
     let told = metrics(port);
     let names = told.lines().filter_map(|line| {
@@ -290,7 +290,7 @@ fn a_connection_that_asks_nothing_is_closed_at_every_listener() {
                 waiting.push((format!("{what} at {} over {:?}", row.listener, row.wire), bounds, held));
             }
         }
-        // Requests are answered meanwhile, and open connections are counted.
+        // The listener still answers requests and counts open connections.
         for (port, name, listener) in [
             (listeners.metrics[0], "halligan_connections", "http"),
             (listeners.metrics[1], "halligan_control_connections", "api"),
@@ -313,7 +313,8 @@ fn a_connection_that_asks_nothing_is_closed_at_every_listener() {
     });
 }
 
-/// After an outage all hosts connect at once. What the kernel can't keep until it is accepted, it resets.
+/// After an outage all hosts connect at once. The kernel resets connections that do not fit into its queue of
+/// unaccepted ones.
 #[test]
 fn every_listener_has_room_for_all_hosts_that_connect_at_once() {
     let Some(ss) = component("ss") else { return };

@@ -138,7 +138,7 @@ fn a_revocation_told_by_a_peer_outlives_that_peers_record() {
         a.restart();
         assert_eq!(a.authorize(&rig, &token).reason(), "token_revoked");
     }
-    // It vouches for the revocation that nobody else can prove by now: another host hears of it from above.
+    // The control plane vouches for the revocation, which no other node can prove now, to another host.
     rig.start_control(rig.control_port);
     until("the control plane knows", || {
         let held = a.json(&rig, &["revoke", "--list"]);
@@ -305,7 +305,7 @@ impl Still {
         }
     }
 
-    /// What is left of a round: how many calls it took. `meanwhile` happens during each of them.
+    /// Performs the rest of a round, and runs `meanwhile` during each call. Returns the number of calls.
     fn talk(&mut self, other: &Self, meanwhile: impl Fn()) -> usize {
         let mut calls = 0;
         while let Some(question) = self.dialogue.next(T0).unwrap() {
