@@ -29,7 +29,8 @@ fn with(rig: &Rig, cookie: &str) -> Answer {
 
 /// Expected behaviour of the next start without a file.
 enum Promise {
-    /// It serves. Sessions that were not signed out go on, or have ended too; an alarm tells of the loss, or none does.
+    /// The daemon serves. Sessions that were not signed out continue or have ended too, and an alarm may report the
+    /// loss.
     Serves {
         goes_on: bool,
         alarm: &'static str,

@@ -266,7 +266,7 @@ fn a_restored_control_plane_learns_anew_of_revocations_it_had_taken() {
     assert_eq!(revoked(&rig), 0, "the backup is older");
     rig.start_control(rig.control_port);
     until("the control plane is told again", || revoked(&rig) == 1);
-    // It tells others: a host that starts from nothing has no proof of its own.
+    // The control plane distributes the revocation: a host that starts with an empty disk has no proof of its own.
     let fresh = Node::start(&rig, "fresh");
     fresh.synced(&rig);
     assert_eq!(fresh.authorize(&rig, &token).reason(), "token_revoked");
@@ -392,7 +392,7 @@ fn a_log_that_splits_or_begins_anew_is_kept_beside_the_other() {
 
 #[test]
 fn a_log_that_began_anew_reaches_a_control_plane_that_was_restored_from_before() {
-    // How far the log that began anew had been told to the control plane that was lost.
+    // Last sequence of the new log that the lost control plane had received.
     for told in [5, 12, 14] {
         let above = Above::new();
         above.take(1, &log("a", 0, GENESIS, 12));

@@ -1,6 +1,6 @@
-//! What can be lost, file by file: a table of every file that a host and a control plane keep, in each way in which it can be
-//! gone, and what is promised of the next start. Walked with the real programs, the control plane away. `lost_sessions.rs`
-//! walks the files of browser sessions.
+//! Loss of files: a table of every file of a host and a control plane, each kind of its loss, and the expected
+//! behaviour of the next start. Tested with the real programs while the control plane is down. `lost_sessions.rs` tests
+//! the files of browser sessions.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -161,7 +161,7 @@ fn a_host_that_lost_a_file_neither_forgets_a_revocation_nor_takes_the_loss_for_a
             (Stops(code, what), Err((ended, said))) => {
                 assert!(ended == code && said.contains(what), "{file} {loss:?}: {ended} {said}");
                 let now = std::fs::read(rig.path("node").join(file)).ok();
-                // What nobody may believe is not worth printing.
+                // The content is compared and not printed: it is the content of a damaged file.
                 assert!(now == left, "{file} {loss:?} was changed");
             }
             (promise @ (Serves(_) | Waits(_)), Ok(())) => {
@@ -600,7 +600,7 @@ fn a_host_is_told_that_the_copy_of_its_log_above_is_not_what_it_signed() {
         assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").status, 200);
         signed(&rig).is_some() && last(above(&rig), "event") > signed(&rig)
     });
-    // Somebody with access to the database alters the copy of an event that the node signed, and deletes the signature.
+    // A user with access to the database alters the copy of an event that the node signed, and deletes the signature.
     rig.kill_control();
     let signed = signed(&rig).unwrap();
     let altered = "UPDATE event SET line = replace(line, 'dags', 'pools'), hash = 'x' WHERE sequence = ?1";
