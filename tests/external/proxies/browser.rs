@@ -153,7 +153,7 @@ impl Site {
         assert_eq!(shell.status, 200, "{shell:?}");
         let seen = Seen::in_answer(&self.with(cookie, "POST", "/api/v2/dags/etl/dagRuns", &[SAME]));
         self.setting.upstream_knows_who_came(&seen);
-        // Whatever a program sends counts alone.
+        // A token in the request takes precedence over the session.
         let both = [SAME, ("Authorization", "Bearer not.a.token")];
         assert_eq!(self.with(cookie, "GET", "/api/v2/dags", &both).status, 401);
         let log =
@@ -302,7 +302,8 @@ fn a_browser_at_the_gateway() {
 /// Function that starts a proxy from its program.
 type Start = fn(&Setting, &Path, u16) -> Running;
 
-/// What Caddy and Traefik need, so that they lead a person: they hand every status on, and nginx turns 303 into 500.
+/// Setting with which Caddy and Traefik can redirect a browser: they pass on every status, while nginx turns 303 into
+/// 500.
 const PASS: &str = "[proxies]\npass_status = true\n";
 
 /// Each proxy with its example, and what the daemon's configuration needs for it.

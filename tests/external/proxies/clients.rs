@@ -162,7 +162,7 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
         let lasted = lasts(stream, |stream| drop(stream.write_all(again.as_bytes())));
         assert!(lasted < Duration::from_secs(5), "{what}: {lasted:?}");
     }
-    // One that has asked before, and goes on with PINGs only.
+    // A connection that has sent a request, and then sends only PINGs.
     let mut stream = secure.connect(b"h2").unwrap();
     let asked = frame(HEADERS, 5, 1, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']);
     stream.write_all(&[PREFACE, &asked].concat()).unwrap();
@@ -186,7 +186,7 @@ fn half_a_head_after_an_answer_has_the_time_of_a_head_over_both_versions() {
     let ping = frame(PING, 0, 0, b"12345678");
     let cut = frame(HEADERS, 5, 3, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']);
     let half_a_ping = &ping[..11];
-    // What comes after the answer, and whether it begins a head.
+    // Bytes after the answer, and true if they begin a head.
     for (what, then, begins) in [
         ("HEADERS without an end", &endless[..], true),
         ("HEADERS that break off", &cut[..12], true),

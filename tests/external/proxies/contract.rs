@@ -101,7 +101,7 @@ impl Setting {
     fn the_callers_token_ends_there(&mut self, port: u16) {
         self.rig.kill_daemon();
         self.start_daemon("");
-        // One that is the daemon itself may begin to listen after the other faces.
+        // The gateway is the daemon itself, and may begin to listen after the daemon's other listeners.
         until("the proxy answers", || self.ask(port, "GET", "/api/v2/dags", "").status == 200);
         for name in ["X-Kept", "X-Halligan-Authorization", "X-Halligan-Role"] {
             let headers = [("Authorization", &*self.bearer()), (name, "Bearer spoofed")];
@@ -242,8 +242,8 @@ impl Setting {
         assert!(events.iter().all(|event| event["client"] != from), "a client named its own address");
     }
 
-    /// What one of the two would take for another path than the other does not come through; what comes through is what
-    /// was decided about.
+    /// A path that proxy and daemon would read differently is refused; a path that passes is the one that was
+    /// authorized.
     fn proxy_and_daemon_read_one_path(&self, port: u16) {
         for target in [
             "/api/v2/dags/../variables",
@@ -321,7 +321,7 @@ impl Setting {
     }
 }
 
-/// What a proxy answers where it says itself what.
+/// Statuses of a proxy's own answers.
 #[derive(Clone, Copy)]
 pub struct OwnAnswers {
     /// While the daemon can't decide, and whether the caller hears why.

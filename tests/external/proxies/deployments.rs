@@ -142,7 +142,7 @@ fn a_request_that_may_have_been_done_is_told_from_one_that_was_not_sent() {
     let log = |setting: &Setting| setting.rig.read_log("halligand.log");
     let (unanswered, unreachable) =
         ("a deployment ended a connection without an answer", "a deployment can't be reached");
-    // It takes the request, and closes. A POST came once, a GET at most twice.
+    // The deployment reads the request and closes. A POST arrives once, a GET at most twice.
     let (upstream, came) = closing(0);
     let (setting, port) = gateway(Some(upstream), "");
     let bearer = setting.bearer();
@@ -258,7 +258,7 @@ fn what_a_client_breaks_off_is_no_fault_of_the_deployment() {
             stream.write_all(asked(framing, body).as_bytes()).unwrap();
             std::thread::sleep(Duration::from_millis(50));
             if half {
-                // It sends no more, and waits for the answer.
+                // The client closes its sending side and waits for the answer.
                 stream.shutdown(Shutdown::Write).unwrap();
                 let mut reader: BufReader<TcpStream> = reader;
                 let status = read(head(&mut reader).as_bytes()).status;

@@ -18,7 +18,7 @@ pub enum Front {
     Gateway,
 }
 
-/// What a client sends under a name that is not its own.
+/// Value that a client sends in reserved header fields.
 const SPOOFED: &str = "spoofed-by-the-client";
 
 /// Names that do not reach the deployment with a client's value.
@@ -114,7 +114,7 @@ const ROWS: &[Row] = &[
     row("/api/v2/dags/a%c2%9f", Refused("path_invalid")),
     row("/api/v2/dags/a%1B", Refused("path_invalid")),
     row("/api/v2/dags/a%7F", Refused("path_invalid")),
-    // What RFC 3986 has in no target. Some proxies have an answer of their own.
+    // Characters that RFC 3986 does not allow in a target. Some proxies have an answer of their own.
     row("/api/v2/dags#b", RefusedOrAs("path_invalid", &[(Front::Caddy, "route_unknown")])),
     row("/api/v2/dags?a=#b", RefusedOrBy("path_invalid", STRICT)),
     row("/api/v2/dags?a=\"b\"", Refused("path_invalid")),
@@ -214,7 +214,7 @@ pub fn hold(setting: &Setting, front: Front, port: u16) {
     }
 }
 
-/// What the daemon says of the caller is there.
+/// Verifies that the daemon's fields about the caller have arrived.
 fn named(setting: &Setting, answer: &Answer) -> Seen {
     let seen = Seen::in_answer(answer);
     setting.upstream_knows_who_came(&seen);

@@ -40,7 +40,7 @@ impl Seen {
 /// Request targets in the order of their arrival.
 type Targets = Arc<Mutex<Vec<String>>>;
 
-/// It listens until the test ends.
+/// Upstream server that listens until the test ends.
 pub struct Upstream {
     pub port: u16,
     targets: Targets,

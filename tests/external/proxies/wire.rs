@@ -48,7 +48,7 @@ pub fn read(bytes: &[u8]) -> Answer {
     if answer.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
         answer.body = dechunked(&answer.body);
     } else if let Some(length) = answer.header("content-length").and_then(|length| length.parse().ok()) {
-        // What follows belongs to the next answer.
+        // Later bytes belong to the next answer.
         let length = answer.body.floor_char_boundary(length);
         answer.body.truncate(length);
     }
