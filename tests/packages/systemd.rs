@@ -209,7 +209,7 @@ impl Host {
             "the status line says connected",
             "systemctl show --value -p StatusText halligand | grep -q '^connected since .*; replica [1-9]'",
         );
-        // It runs as its own user, with its secrets where only it can read them, and logs fields.
+        // The daemon runs as its own user, keeps its secrets readable by that user only, and logs fields.
         assert_eq!(self.container.property("halligand", "User"), "halligan");
         let fields = "journalctl -u halligand -o json SYSLOG_IDENTIFIER=halligand | grep -q HALLIGAN_ADDRESS";
         self.container.until("the journal holds fields", fields);

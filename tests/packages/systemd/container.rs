@@ -131,7 +131,7 @@ fn start(root: &Path) -> (Child, u32) {
     let started = Instant::now();
     loop {
         let first = std::fs::read_to_string(&children).unwrap_or_default();
-        // It has become systemd once it is no longer nspawn's own child on the way there.
+        // The process has become systemd when it is no longer nspawn's intermediate child.
         if let Some(leader) = first.split_whitespace().next().and_then(|leader| leader.parse().ok())
             && std::fs::read_to_string(format!("/proc/{leader}/comm"))
                 .is_ok_and(|name| name.trim() == "systemd")
@@ -146,7 +146,7 @@ fn start(root: &Path) -> (Child, u32) {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // All that runs inside dies with its first process; that one does not die with nspawn.
+        // Killing the container's first process ends all of its processes; killing nspawn does not.
         let _ = Command::new("kill").args(["-KILL", &self.leader.to_string()]).status();
         let _ = self.nspawn.wait();
     }
