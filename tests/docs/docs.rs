@@ -56,7 +56,7 @@ fn every_page_that_is_linked_is_there() {
     }
 }
 
-/// What a reader puts an own value in for stands in no comment: a replacement would make the comment wrong.
+/// Placeholders that readers replace are not used in comments: a replacement would make the comment wrong.
 #[test]
 fn no_comment_of_an_example_has_what_is_to_be_replaced() {
     let mut seen = 0;

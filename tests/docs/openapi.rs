@@ -13,8 +13,8 @@ fn id(made: &Value) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-/// What schemathesis can't find out from the document: ids of things there are, and where a call can be refused though each
-/// of its fields is right.
+/// Returns settings that schemathesis cannot derive from the document: ids of existing objects, and calls that can be
+/// refused although each field is valid.
 fn settings(control: &Control) -> String {
     let workspace = id(&control.make("/workspaces", &json!({ "name": "data" })));
     let plane = id(&control.make("/data-planes", &json!({ "name": "eu" })));
