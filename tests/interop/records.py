@@ -172,7 +172,7 @@ class Reader:
 
     def _node(self, key: str, body: Object) -> Node:
         members = self._keyed(key, body, NODE_TABLE, "id")
-        # What is no JWK makes the record unreadable; one that is refused signs nothing.
+        # A value that is no JWK makes the record unreadable; a JWK that is refused verifies no signature.
         forms.read_object(members["key"], jose.JWK_TABLE, closed=False)
         try:
             jwk = jose.read_jwk(members["key"])

@@ -28,7 +28,7 @@ class Object:
 
 Value = Union[None, bool, Number, str, list, Object]
 
-# How many objects and arrays may be open at once.
+# Largest number of nested objects and arrays.
 MAX_NESTING = 64
 
 SPACE = re.compile(r"[ \t\n\r]*")

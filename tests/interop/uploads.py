@@ -31,12 +31,12 @@ class UploadedLog:
     """The log of one node, as far as it has arrived."""
 
     node: str
-    # Where the log stands: the end of the branch on which the last line was placed.
+    # Position of the log: the end of the branch that has the last line.
     last: Arrived = Arrived(0, ZERO_HASH, 0)
     branches: int = 1
     ends: dict[int, Arrived] = field(default_factory=dict)
     by_hash: dict[str, Arrived] = field(default_factory=dict)
-    # Which branches have an event of which sequence.
+    # Pairs of a branch and a sequence for which there is an event.
     places: set[tuple[int, int]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
@@ -52,7 +52,7 @@ class UploadedLog:
                 if event["node"] != self.node:
                     raise Malformed("an event of another node")
             except Malformed:
-                # It takes the next place: the line behind it names its hash.
+                # The unreadable line takes the next place, because the line after it names its hash.
                 self._fault("unreadable", self.last.branch, self.last.sequence + 1)
                 self._keep(self.last.sequence + 1, digest, self.last.branch)
                 continue
