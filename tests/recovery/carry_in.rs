@@ -248,7 +248,7 @@ fn users_whom_the_configuration_names_reach_the_admin_socket() {
     assert!(rig.daemon_command().arg("reload").status().unwrap().success());
     assert_eq!((mode(), ask_as("65534", &socket)), (0o660, 0));
 
-    // An error names the directory that the user cannot enter.
+    // The log warns of users who cannot reach the admin socket.
     std::fs::write(rig.path("halligand.toml"), &named).unwrap();
     std::fs::set_permissions(rig.directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     rig.kill_daemon();

@@ -201,7 +201,7 @@ fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_writ
     assert_eq!(at("/readyz").status, 200);
     metric("halligan_control_database_writable 1");
     small.fill();
-    // The control plane records no uses of the owner's token, so these calls only write the workspace.
+    // Calls with the owner's token record no use of `token`.
     let (_, refused) = until_refused(|number| {
         let answer = control.call("POST", "/workspaces", Some(&json!({ "name": format!("w{number}") })));
         Some(answer).filter(|answer| answer.status != 200)

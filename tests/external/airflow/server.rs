@@ -102,7 +102,7 @@ with sqlite3.connect(database, timeout=30) as connection:
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// Returns a port for a proxy that forwards to Airflow and records every byte sent to it.
+    /// Returns the port of the tap, which forwards to Airflow and records every byte sent to it.
     pub(super) fn tapped(&self) -> u16 {
         self.tap.port
     }
