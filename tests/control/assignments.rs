@@ -1,4 +1,5 @@
-//! A token of an organization or a workspace on a deployment: the same token, managed where it belongs.
+//! Assignments of tokens of an organization or a workspace to a deployment. An assigned token stays one object, and
+//! only its own scope manages it.
 
 #![allow(clippy::unwrap_used)]
 

@@ -7,8 +7,8 @@ use crate::rig::control::Control;
 use crate::rig::estate::Estate;
 use serde_json::{Value, json};
 
-/// For each operation a call that shows whether it is allowed, the roles that may (in the order of [`ROLES`]), and the
-/// permission on the deployment that is as good. A call that is allowed ends in success or in a body that can't be taken.
+/// For each operation: the roles that allow it (`x`, in the order of [`ROLES`]), and the permission on the deployment
+/// that allows it too. An allowed call succeeds or is refused for its body.
 const TABLE: &str = "
     SeeOrganization           xxx xxxxx deployment.get
     ReadOrganization          xxx xxxxx -

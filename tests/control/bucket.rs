@@ -1,4 +1,4 @@
-//! Archives of deploys in a bucket, against a test server with the part of S3 that they need.
+//! Archives of deploys in a bucket. The test server implements the part of S3 that archives need.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -112,7 +112,7 @@ fn start(bucket: Bucket) -> (String, tokio::runtime::Runtime) {
     (url, runtime)
 }
 
-/// Returns an archive of one file that can't be compressed, of 20 MiB: three pieces.
+/// Returns an archive of 20 MiB that cannot be compressed, so that its upload has three parts.
 fn archive() -> Vec<u8> {
     let mut content = vec![0; 20 << 20];
     blake3::Hasher::new().finalize_xof().fill(&mut content);
@@ -151,7 +151,7 @@ fn archives_are_kept_in_a_bucket_and_read_and_deleted_there() {
         assert!(path.starts_with(&format!("/acme/halligan/deploys/{}/c", estate.deployment)), "{path}");
         assert!(*kept == std::fs::read(&file).unwrap() && objects.parts.is_empty());
     }
-    // A bucket that fails is named, and stops nothing else.
+    // A failing bucket is named in the log, and all other calls still work.
     bucket.lock().unwrap().fails = true;
     let made = control.make(&place, &json!({ "type": "DAG_ONLY" }));
     let refused = upload(made["dagsUploadUrl"].as_str().unwrap());

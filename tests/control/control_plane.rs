@@ -128,7 +128,7 @@ fn a_bearer_is_one_field_with_a_scheme_in_any_case_and_spaces() {
     assert_eq!(status(&["Basic eA==", "Bearer TOKEN"]), 401);
 }
 
-/// A character that is not seen, or that a terminal obeys, is in no name, and reaches no terminal.
+/// Invisible characters and control characters of terminals are refused in names and reach no terminal.
 #[test]
 fn what_people_read_gives_no_commands_to_their_terminal() {
     let control = Control::start("");
@@ -281,7 +281,7 @@ fn a_repeated_call_makes_one_token_and_shows_the_same_value() {
     };
     let (one, two) = (token("ci", ""), token("ci", "another"));
     let first = call("/tokens", Some(&one), &key("a"));
-    // Time passes: what is minted again is what was minted then.
+    // A second later, a new token would have another `iat`; the retry must return the token of the first call.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let repeat = call("/tokens", Some(&one), &key("a"));
     assert_eq!((first.status, repeat.status), (200, 200), "{repeat:?}");

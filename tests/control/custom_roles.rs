@@ -1,4 +1,4 @@
-//! Custom roles: a version never changes, standard tokens follow the newest, direct-access tokens stay with theirs.
+//! Custom roles: a version never changes. Standard tokens use the newest version, direct-access tokens keep their own.
 
 #![allow(clippy::unwrap_used)]
 

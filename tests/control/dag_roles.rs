@@ -1,4 +1,4 @@
-//! Dag roles: a token opens the Dags they are on, by id or by tag, and no other.
+//! Dag roles: a token may use the Dags that its roles name, by id or by tag, and no other Dag.
 
 #![allow(clippy::unwrap_used)]
 
@@ -254,7 +254,7 @@ fn tags_are_checked_before_they_are_published() {
         let answer = control.call("PUT", &path, Some(&json!({ "tags": tags })));
         assert_eq!(answer.status, status, "{:?}", answer.body.get(..300));
     }
-    // The number of Dags of a large deployment.
+    // A large deployment has this number of Dags.
     let many: serde_json::Map<_, _> =
         (0..20_000).map(|number| (format!("dag-{number}"), json!(["finance", "daily"]))).collect();
     let file = control.directory.path().join("tags.json");

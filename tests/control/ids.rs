@@ -176,7 +176,7 @@ fn listen(socket: &Path, asked: &Asked) -> u16 {
     port
 }
 
-/// Returns true if a path consists of ids and known words, without the victim's id.
+/// Returns true if the path of a request line consists of ids and known words, without the victim's id.
 fn is_meant(line: &str) -> bool {
     let Some(target) = line.split(' ').nth(1) else { return false };
     let path = target.split('?').next().unwrap_or_default();
@@ -186,7 +186,7 @@ fn is_meant(line: &str) -> bool {
     path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(plain)) && !path.contains("victim")
 }
 
-/// Returns sets of further arguments: none, all positional ones, and these with more options.
+/// Returns sets of arguments: the required ones, these with all positional ones, and these with more options.
 fn fillings(slots: &[Slot]) -> [Vec<&Slot>; 4] {
     let with = |options: &[&str], places: bool| {
         let wanted = |slot: &&Slot| match &slot.option {
@@ -255,7 +255,7 @@ fn what_is_no_id_turns_no_call_into_another() {
             silent.push(words.join(" "));
         }
     }
-    // They read a file, or the variables, first.
+    // These commands read a file, or the variables, before their first call.
     let first = [
         "deployment variable create",
         "deployment variable update",

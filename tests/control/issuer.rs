@@ -24,7 +24,7 @@ fn a_control_plane_does_not_start_under_another_issuer_unless_it_is_told_that_th
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
         command.arg("--config").arg(rig.path("other.toml")).args(arguments).output().unwrap()
     };
-    // The keyset names the issuer: it has to be followed by one that names the new one, or nodes would refuse every head.
+    // The keyset names the old issuer. Until a newer keyset names the new issuer, nodes would refuse every head.
     for arguments in [
         &["serve"][..],
         &["serve", "--accept-new-issuer"],
@@ -84,7 +84,7 @@ fn a_host_whose_control_plane_has_another_issuer_is_told_so_and_not_to_look_at_i
     let mut rig = Rig::start();
     rig.synced();
     rig.kill_daemon();
-    // As after a change of the issuer: the host's proofs are for the old one.
+    // After a change of the issuer, a host's stored identity still names the old issuer.
     let path = rig.path("node/node.json");
     let identity = std::fs::read_to_string(&path).unwrap();
     let old = format!("http://127.0.0.1:{}", rig.control_port);

@@ -1,5 +1,5 @@
-//! The ceremony of docs/keys.md, with the real programs: roots are made and rotated, keys come and go, and a daemon follows
-//! without a restart; a stolen key is dropped, and all it signed is dead.
+//! The key ceremony of docs/keys.md, with the real programs. Roots are created and rotated, keys are added and removed,
+//! and a daemon follows without a restart. After the removal of a stolen key, all of its signatures are invalid.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -10,7 +10,7 @@ use std::process::Output;
 use crate::rig::{Rig, curl, until};
 use serde_json::Value;
 
-/// A rig, and a directory that stands for the offline machine.
+/// A rig, and a directory that represents the offline machine.
 struct Ceremony {
     rig: Rig,
     offline: PathBuf,
@@ -123,7 +123,7 @@ fn roots_and_keys_rotate_and_a_daemon_follows_without_a_restart() {
     let (_, forgotten) = ceremony.rig.direct_access_token("never rotated", &ceremony.rig.deployment);
     ceremony.rig.synced();
 
-    // Roots: from one to two of two. Neither the old alone nor the new alone suffice.
+    // The roots change from one root to two of two. Neither the old root nor a single new root suffices as a signer.
     for name in ["root-2", "root-3"] {
         ceremony.key(&format!("generate {name}.pem"));
     }
@@ -150,7 +150,8 @@ fn roots_and_keys_rotate_and_a_daemon_follows_without_a_restart() {
     ceremony.follows(2);
     assert_eq!(ceremony.asked(&rig_token.1).0, 200);
 
-    // A new token key beside the old one; the control plane signs with it, and tokens are rotated.
+    // The keyset has a new token key in addition to the old one. The control plane signs with the new key, and tokens
+    // are rotated.
     ceremony.publish("keyset-2.json");
     ceremony.key("generate token-2.pem");
     ceremony.key("add --keyset keysets.ndjson --token token-2.pub.pem --sign root-2.pem --sign root-3.pem keyset-3.json");
@@ -194,7 +195,7 @@ fn a_stolen_replica_key_is_dropped_and_nothing_it_signed_is_served_until_a_new_h
     let old = ceremony.kid("replica.pem");
     ceremony.key(&format!("remove --keyset keyset-2.json --kid {old} --sign root.pem keyset-3.json"));
 
-    // The control plane is gone; an operator carries the keysets to the host.
+    // While the control plane is down, an operator copies the keysets to the host.
     ceremony.rig.kill_control();
     assert_eq!(ceremony.asked(&token).0, 200);
     for name in ["keyset-2.json", "keyset-3.json"] {
@@ -203,7 +204,7 @@ fn a_stolen_replica_key_is_dropped_and_nothing_it_signed_is_served_until_a_new_h
     until("the replica is dead", || ceremony.asked(&token).1 == "replica_missing");
     until("the dropped key is alarmed", || ceremony.alarmed("is not in keyset 3"));
     assert_eq!(ceremony.ready(), 503);
-    // Also after a cold start: it is set aside by nobody, and believed by nobody.
+    // A cold start must neither trust the replica of the dropped key nor set it aside.
     ceremony.rig.kill_daemon();
     let mut command = ceremony.rig.daemon_command();
     ceremony.rig.daemon = Some(crate::rig::Running::start(&mut command));
@@ -231,7 +232,7 @@ fn a_bad_file_is_alarmed_and_what_was_in_force_stays_also_across_a_restart() {
     let mut ceremony = Ceremony::start();
     let (_, token) = ceremony.rig.direct_access_token("good", &ceremony.rig.deployment);
     ceremony.rig.synced();
-    // A keyset that an unknown root signed.
+    // An unknown root signed this keyset.
     ceremony.key("generate stranger.pem");
     ceremony.key(
         "init --root stranger.pub.pem --token stranger.pub.pem --replica stranger.pub.pem --sign stranger.pem keyset-9.json",
@@ -244,7 +245,7 @@ fn a_bad_file_is_alarmed_and_what_was_in_force_stays_also_across_a_restart() {
         until("the garbage is alarmed", || ceremony.alarmed(word));
     }
     assert_eq!(ceremony.asked(&token).0, 200);
-    // Root keys that do not vouch for what is held are not pinned, either.
+    // The host does not pin root keys that do not vouch for the keysets that it holds.
     std::fs::rename(ceremony.rig.path("roots/root.pem"), ceremony.file("kept.pem")).unwrap();
     ceremony.copy("offline/stranger.pub.pem", "roots/root-8.pem");
     until("the strangers are alarmed", || ceremony.alarmed("do not vouch"));

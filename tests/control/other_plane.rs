@@ -1,5 +1,5 @@
-//! A database and keys of two control planes: with the same issuer, nothing but the keys tells them apart, and every token would
-//! be refused.
+//! Databases and keys of two control planes that were mixed up. With the same issuer only the keys tell the planes
+//! apart; if they were mixed unnoticed, every token would be refused.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -72,7 +72,7 @@ impl Planes {
         running
     }
 
-    /// Returns true if a new token of the owner is accepted.
+    /// Verifies that a new token of the owner is accepted.
     fn lets_in(&self, plane: &str) {
         let made = self.run(plane, &["user-token", "o@acme.example"]);
         assert!(made.status.success(), "{made:?}");
@@ -90,7 +90,7 @@ impl Planes {
 fn copy(from: &Path, to: &Path, names: &[&str]) {
     for name in names {
         for directory in [from, to].map(|directory| directory.join(name)) {
-            // Its write-ahead log belongs to the file that it stands beside.
+            // The write-ahead log beside the database belongs to it, so the log is emptied before the copy.
             if *name == "control.db" && directory.exists() {
                 let connection = rusqlite::Connection::open(directory).unwrap();
                 connection.pragma_update(None, "journal_mode", "DELETE").unwrap();
@@ -154,7 +154,7 @@ fn a_plane_starts_after_each_ceremony_of_its_own_keys_and_after_a_restore() {
         let chain = |name: &str| std::fs::read_to_string(a.join(name)).unwrap();
         std::fs::write(a.join("keysets.ndjson"), chain("keysets.ndjson") + &chain(keyset)).unwrap();
     };
-    // A root, a token key and a replica key that replace the first ones.
+    // The new root, token key and replica key replace the first ones.
     for name in ["root-2", "token-2", "replica-2"] {
         planes.key("a", &format!("generate new-{name}.pem"));
     }
@@ -177,7 +177,7 @@ fn a_plane_starts_after_each_ceremony_of_its_own_keys_and_after_a_restore() {
         assert!(running.terminate().success(), "{}", planes.log());
     };
     served();
-    // An old database with new keys, then old keys with the new database.
+    // First an old database has new keys, then the new database has old keys.
     copy(&a, &planes.path("b"), &["control.db"]);
     copy(&backup, &a, &["control.db"]);
     assert!(planes.run("a", &["recover", "--above", "9"]).status.success());

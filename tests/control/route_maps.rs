@@ -1,4 +1,4 @@
-//! Route maps of other upstreams: named by a deployment, kept on its hosts, enforced by the daemon.
+//! Route maps of other upstreams: a deployment names a map, its hosts store it, and the daemon enforces it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,7 +38,7 @@ fn a_deployment_is_guarded_by_the_map_it_names() {
         assert_eq!((answer.status, answer.reason()), (403, "route_unknown"), "{method} {path}");
     }
 
-    // Another map for it, under a head of its own.
+    // The deployment gets another map, and its hosts a new head.
     rig.cli(&["deployment", "update", &rig.deployment, "--routes", "airflow-v2"]);
     rig.synced();
     assert_eq!(rig.authorize(&token, "GET", missing).status, 200);

@@ -1,4 +1,5 @@
-//! `halligan routes`: a map begun from an OpenAPI document, checked, and explained, as an engineer would.
+//! `halligan routes`: generates a map from an OpenAPI document, checks it, and explains it, as an engineer would use
+//! it.
 
 #![allow(clippy::unwrap_used)]
 

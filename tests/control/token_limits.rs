@@ -144,7 +144,7 @@ fn a_token_works_as_often_as_it_may() {
     for _ in 0..10 {
         assert_eq!(ask(&rig, &free, "192.0.2.1").status, 200);
     }
-    // With the setting for it, the denial has a status of its own, which a proxy passes on.
+    // With `pass_status` the denial has a status of its own, which a proxy can pass on.
     rig.daemon.take().unwrap().terminate();
     std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + "[proxies]\npass_status = true\n")
         .unwrap();

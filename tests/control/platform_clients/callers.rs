@@ -1,4 +1,4 @@
-//! Calls with which callers read their identity, their roles, and what these allow here.
+//! Calls by which callers read their identity, their roles, and their permissions in a place.
 
 use serde_json::json;
 
@@ -81,7 +81,7 @@ fn a_token_learns_which_token_it_is() {
     let roles = found.roles.unwrap();
     let dag = roles.iter().find(|role| role.entity_type == EntityType::Dag).unwrap();
     assert_eq!((&*dag.entity_id, dag.deployment_id.as_ref()), ("etl", Some(&estate.deployment)));
-    // A direct-access token is for data planes.
+    // The control plane refuses direct-access tokens, which are valid on data planes only.
     let new = json!({ "name": "d", "scope": "DEPLOYMENT", "kind": "DIRECT_ACCESS", "entityId": estate.deployment,
         "tokenExpiryPeriodInDays": 1 });
     let made = control.make("/tokens", &new);

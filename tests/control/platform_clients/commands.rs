@@ -19,7 +19,8 @@ struct CommandLine<'a> {
 }
 
 impl<'a> CommandLine<'a> {
-    /// Starts as each command does: it reads from the token which organization it is for, and finds its name.
+    /// Starts as each command does: it reads the organization's id from the token, and requests the organization's
+    /// name.
     fn start(control: &'a Control, token: String) -> Self {
         let claims = claims(&token);
         let places = claims["permissions"].as_array().unwrap();
@@ -65,7 +66,7 @@ impl<'a> CommandLine<'a> {
         let one = format!("/tokens/{}", made.id.0);
         let update = json!({ "name": "renamed", "description": found.token.description });
         let _: ApiToken = self.post(&one, &update);
-        // To change the role, it sends the roles back with another one.
+        // To change a token's role, the command line sends all of the token's roles back with one replaced.
         let shown: ApiToken = self.get(&one);
         let roles: Vec<Value> = shown
             .roles

@@ -34,7 +34,7 @@ fn halligan_deploys_a_folder_lists_deploys_and_rolls_back() {
     std::fs::write(folder.path().join("b.py"), "y = 2\n").unwrap();
     let second = json_of(&["deploy", "--deployment-name", "prod", dags]);
     assert_ne!(first["dagTarballVersion"], second["dagTarballVersion"]);
-    // The same files are the same archive.
+    // The same files give the same archive, and so the same version.
     std::fs::remove_file(folder.path().join("b.py")).unwrap();
     let third = json_of(&["deploy", "-d", id, dags]);
     assert_eq!(first["dagTarballVersion"], third["dagTarballVersion"]);
@@ -43,7 +43,7 @@ fn halligan_deploys_a_folder_lists_deploys_and_rolls_back() {
     let shown = json_of(&["deployment", "deploy", "show", "-d", id, back["id"].as_str().unwrap()]);
     assert_eq!(shown["dagTarballVersion"], second["dagTarballVersion"]);
     assert_eq!(json_of(&["deployment", "deploy", "list", "-d", id]).as_array().unwrap().len(), 4);
-    // Nothing is sent of what would be refused.
+    // The command refuses these folders before it sends anything.
     let empty = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
     for (words, code, word) in [

@@ -13,7 +13,7 @@ use crate::rig::control::Control;
 use crate::rig::estate::Estate;
 use crate::rig::{Answer, curl, until};
 
-/// Entry of an archive: its kind, name, content and the size that its header tells.
+/// Entry of an archive: its kind, name, content and the size that its header states.
 type Entry<'a> = (u8, &'a str, &'a [u8], u64);
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -22,7 +22,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Returns an archive with any entries, which no usual writer would write.
+/// Returns an archive of these entries, including ones that no usual program writes.
 fn archive_of(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut tar = Vec::new();
     for (kind, name, content, size) in entries {
@@ -119,7 +119,7 @@ fn a_deployment_token_deploys_and_rolls_back_with_the_calls_of_the_platforms_com
         let bytes = archive(&format!("dags/a{number}.py"), "x = 1\n");
         let first = place.deploy(&bytes);
         assert_eq!(first.created_by_subject.api_token_name.as_deref(), Some("ci"));
-        // A repeat of the last call changes nothing more.
+        // A repeated last call has no further effect.
         let again: Deploy = decoded(&place.post(&format!("/{}/finalize", first.id.0), &json!({})));
         assert_eq!(again.version, first.version);
         let second = place.deploy(&archive("dags/b.py", "y = 2\n"));
@@ -139,7 +139,7 @@ fn a_deployment_token_deploys_and_rolls_back_with_the_calls_of_the_platforms_com
     assert!(versions.iter().all(Option::is_some) && versions.is_sorted(), "{versions:?}");
     versions.dedup();
     assert_eq!(versions.len(), 9);
-    // Cursors, too.
+    // The audit log has the uploads, and no log has the key of an upload URL.
     let log = control.get("/audit-log?call=PUT%20/v1/deploy-uploads/%7Bid%7D");
     assert_eq!(log["entries"].as_array().unwrap().len(), 6, "{log}");
     let text = std::fs::read_to_string(control.log()).unwrap();
@@ -235,11 +235,11 @@ fn a_call_that_can_not_be_carried_out_is_refused_by_its_field() {
     refused(&format!("/{id}/finalize"), json!({ "version": 1 }), 422, "version");
     refused("/c0123456789abcdefghijklmn/finalize", json!({}), 404, "deploy");
     refused("/c0123456789abcdefghijklmn/rollback", json!({}), 404, "deploy");
-    // A deploy of another deployment is not found here.
+    // Under another deployment, the deploy's id is unknown.
     let elsewhere = Place::new(&control, &control.owner, "/v1", &estate.elsewhere);
     let answer = elsewhere.post(&format!("/{}/rollback", deployed.id.0), &json!({}));
     assert_eq!(answer.status, 404, "{answer:?}");
-    // An upload URL is good for its own deploy, whole, and until the deploy is finalized.
+    // An upload URL works unchanged, for its own deploy, and until the deploy is finalized.
     let bytes = archive("c.py", "3");
     let (start, key) = url.split_once("?key=").unwrap();
     for (url, status) in [
@@ -279,7 +279,7 @@ fn an_archive_is_taken_in_blocks_as_the_platforms_command_line_sends_a_large_one
         ("Yg%3D%3D", &bytes[third..2 * third]),
         ("Yw%3D%3D", &bytes[2 * third..]),
     ];
-    // Out of order, and one of them twice.
+    // The blocks arrive in reverse order, and one of them twice.
     assert_eq!(upload(&format!("{url}&comp=block&blockid=Yg%3D%3D"), b"replaced").status, 201);
     for (block, part) in parts.iter().rev() {
         assert_eq!(upload(&format!("{url}&comp=block&blockid={block}"), part).status, 201);

@@ -1,4 +1,4 @@
-//! Errors tell a client what was wrong in the member that it prints, and by field.
+//! Errors: the member that clients print names the fault, and each faulty field has an entry of its own.
 
 use serde_json::json;
 
@@ -34,7 +34,7 @@ fn a_query_parameter_that_is_not_known_is_refused_by_name() {
             assert!(failure.message.contains(name), "{failure:?}");
         }
     }
-    // A call that changes something is refused before it does.
+    // The parameter is refused before the call has an effect.
     let path = format!("/v1/organizations/{organization}/tokens?dryRun=true");
     let token = json!({ "name": "t", "scope": "ORGANIZATION", "role": "ORGANIZATION_MEMBER" });
     failure(&call(&control, &control.owner, "POST", &path, Some(&token)), 400);
@@ -138,7 +138,7 @@ fn an_id_of_another_kind_is_told_by_the_field_that_has_it_and_nothing_is_written
         let failure = failure(&call(&control, &control.owner, "GET", &path, None), 404);
         assert_eq!(failure.field_errors[0].field, field, "{path}: {failure:?}");
     }
-    // An id in the path that is of another kind is not found.
+    // An id of an object of another kind is answered with 404.
     for path in [format!("/tokens/{here}"), format!("/deployments/{space}"), format!("/workspaces/{here}")] {
         failure(&control.call("GET", &path, None), 404);
     }

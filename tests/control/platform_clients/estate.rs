@@ -1,5 +1,5 @@
-//! Organizations, workspaces, deployments, users, teams and roles, under every base path, as the platform's clients decode
-//! them.
+//! Organizations, workspaces, deployments, users, teams and roles under every base path, decoded as the platform's
+//! clients decode them.
 
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn the_settings_of_a_deployment_are_kept_as_they_were_set() {
         assert_eq!(answer.json()["fieldErrors"][0]["field"], member, "{answer:?}");
         assert_eq!(shown().name, "renamed", "nothing is written");
     }
-    // The permission `deployment.update` is needed to set them.
+    // Setting these members requires the permission `deployment.update`.
     let member = control.user("WORKSPACE_MEMBER", &estate.workspace);
     assert_eq!(call(&control, &member, "POST", &path, Some(&json!({ "executor": "CELERY" }))).status, 403);
 }
@@ -129,7 +129,7 @@ fn users_and_teams_decode_with_their_roles() {
         assert_eq!((&roles[0].workspace_id, &*roles[0].role), (&estate.workspace, "WORKSPACE_AUTHOR"));
         let shown: User = decoded(&get(&format!("/users/{}", user.id.0)));
         assert_eq!(shown.id, user.id);
-        // Users see themselves, and nobody else.
+        // Users may read themselves and no other user.
         let own = format!("{organization}/users/{}", user.id.0);
         let _: User = decoded(&call(&control, &member, "GET", &own, None));
         let other = format!("{organization}/users/{}", control.owner_id);

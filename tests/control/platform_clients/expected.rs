@@ -1,4 +1,5 @@
-//! Objects as the platform's clients decode them. A member that is no `Option` has to be there, with a value of its kind.
+//! Objects as the platform's clients decode them. A member whose type is not `Option` is required, with a value of that
+//! type.
 
 #![allow(
     dead_code,
@@ -10,7 +11,7 @@
 use halligan::protocol::time::Time;
 use serde::{Deserialize, Deserializer};
 
-/// Instant by RFC 3339 in UTC.
+/// Instant in UTC (RFC 3339).
 #[derive(Debug)]
 pub(super) struct Instant;
 
@@ -269,7 +270,7 @@ pub(super) struct Variable {
     pub(super) updated_at: Instant,
 }
 
-/// Deployment. Members that the command line reads without a look whether they are null are no `Option`.
+/// Deployment. Members that the command line reads without a check for null are not of type `Option`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Deployment {
@@ -361,9 +362,9 @@ pub(super) struct SelfUser {
     pub(super) roles: Option<Vec<TokenRole>>,
     pub(super) created_at: Instant,
     pub(super) updated_at: Instant,
-    /// Member of ours.
+    /// Halligan's addition; the platform has no such member.
     pub(super) operations: Vec<String>,
-    /// Member of ours.
+    /// Halligan's addition; the platform has no such member.
     pub(super) permissions: Vec<String>,
 }
 
@@ -483,7 +484,7 @@ pub(super) struct Deploy {
     pub(super) created_by_subject: Subject,
     pub(super) updated_at: Instant,
     pub(super) updated_by_subject: Subject,
-    /// The control plane's own.
+    /// Halligan's addition; the platform has no such member.
     pub(super) is_in_force: bool,
     pub(super) version: Option<u64>,
 }

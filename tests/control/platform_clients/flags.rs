@@ -1,4 +1,4 @@
-//! `halligan` takes the nouns and flags that people know from the platform's command line.
+//! Nouns and flags that `halligan` shares with the platform's command line.
 
 use std::process::{Command, Output, Stdio};
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::rig::control::Control;
 use crate::rig::estate::Estate;
 
-/// Runs `halligan` without a terminal, with the owner's token where the platform's users have theirs.
+/// Runs `halligan` without a terminal. The owner's token is in `ASTRO_API_TOKEN`, as for users of the platform's
+/// command line.
 fn run(control: &Control, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_halligan"))
         .args(words)

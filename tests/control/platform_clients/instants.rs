@@ -1,5 +1,5 @@
-//! The document of the API gives every instant of a call of people as RFC 3339. Calls of nodes have seconds (docs/protocol.md),
-//! and so has the introspection of a token (RFC 7662).
+//! Instants in the API's document: calls of people have RFC 3339. Calls of nodes (docs/protocol.md) and the
+//! introspection of a token (RFC 7662) have seconds.
 
 use serde_json::Value;
 

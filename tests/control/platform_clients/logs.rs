@@ -46,7 +46,7 @@ fn a_deployment_of_which_no_host_told_anything_has_an_empty_log() {
             assert_eq!(answer.status, status, "{query}: {answer:?}");
             assert_eq!(answer.json()["fieldErrors"][0]["field"], json!(field), "{query}: {answer:?}");
         }
-        // A search of another deployment is not found here.
+        // A search id is valid for its own deployment only.
         let other = path.replace(&estate.deployment, &estate.elsewhere);
         let answer =
             call(&control, &control.owner, "GET", &format!("{other}?searchId={}", page.search_id), None);

@@ -1,5 +1,5 @@
-//! The platform's own clients work against the control plane: each answer decodes into types that are written from what
-//! those clients expect, apart from the control plane's own.
+//! Calls of the platform's own clients against the control plane. Each answer decodes into types that describe the
+//! expectations of those clients; the control plane's own types are not used.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -28,7 +28,7 @@ use crate::rig::{Answer, curl};
 /// Base paths of the calls: that of today's clients, and those of older ones.
 const BASES: [&str; 3] = ["/v1", "/iam/v1beta1", "/platform/v1beta1"];
 
-/// Returns true if a route below the base path is called by people and their programs, and not by nodes or other services.
+/// Returns true if people and their programs call this route below a base path, not nodes or other services.
 fn of_people(route: &str) -> bool {
     ["/organizations", "/users/self", "/authorization/"].iter().any(|start| route.starts_with(start))
 }
@@ -45,7 +45,7 @@ fn call(control: &Control, token: &str, method: &str, path: &str, body: Option<&
     curl(&arguments)
 }
 
-/// Decodes an answer that is a success to the clients, which is 200 alone.
+/// Decodes a successful answer. The clients take only status 200 as success.
 fn decoded<T: DeserializeOwned>(answer: &Answer) -> T {
     assert_eq!(answer.status, 200, "{answer:?}");
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))

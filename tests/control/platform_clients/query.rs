@@ -1,4 +1,4 @@
-//! Every query parameter of the document has an effect, and every other one is refused by name.
+//! Query parameters: every one in the API's document has an effect, and any other is refused by name.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::rig::estate::Estate;
 /// Public keys of nodes (RFC 8032 section 7.1).
 const KEYS: [&str; 2] =
     ["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw"];
-/// Lists whose items hosts have to tell first. `reconciliation::logs` and `reconciliation::outages` test their parameters.
+/// Lists whose items are reported by hosts. `reconciliation::logs` and `reconciliation::outages` test their parameters.
 const TOLD: [&str; 2] =
     ["/organizations/{organization}/deployments/{id}/logs", "/organizations/{organization}/outages"];
 
@@ -56,7 +56,7 @@ fn no_call_ignores_a_parameter_that_its_description_does_not_name() {
     }
 }
 
-/// Two of everything that is listed.
+/// A control plane with two objects in every list.
 struct Two {
     control: Control,
     estate: Estate,
@@ -136,7 +136,7 @@ impl Two {
         Self { control, estate, team, user, user_token, second }
     }
 
-    /// Returns the answer without the members that repeat the question.
+    /// Returns the answer without the members that repeat the parameters.
     fn get(&self, path: &str) -> Value {
         let answer = call(&self.control, &self.control.owner, "GET", &format!("/v1{path}"), None);
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
@@ -157,7 +157,7 @@ impl Two {
         }
     }
 
-    /// Returns values of the filters of a list, each of which only some of its items meet.
+    /// Returns each filter of each list with a value that only some items match.
     fn filters(&self) -> Vec<(&'static str, &'static str, String)> {
         let Estate { workspace, elsewhere, deployment, .. } = &self.estate;
         let mut filters: Vec<(&str, &str, &str)> = vec![
@@ -206,7 +206,7 @@ fn items(answer: &Value) -> Vec<Value> {
 fn each_parameter_of_the_document_changes_the_answer() {
     let two = Two::start();
     let control = &two.control;
-    // A refused call, for the audit log.
+    // Two refused calls by different callers become entries of the audit log.
     assert_eq!(control.call("DELETE", "/tokens/c0", None).status, 404);
     assert_eq!(control.call_as(&two.second, "DELETE", "/workspaces/c0", None, &[]).status, 404);
     let filters = two.filters();
@@ -278,7 +278,7 @@ fn each_parameter_of_the_document_changes_the_answer() {
             }
         }
     }
-    // Two places at a time are refused: one of them would be ignored.
+    // A call with two places is refused, because one of them would be ignored.
     let Estate { workspace, deployment, .. } = &two.estate;
     let both = format!("/v1/users/self?workspaceId={workspace}&deploymentId={deployment}");
     let refused = call(control, &control.owner, "GET", &both, None);

@@ -94,7 +94,7 @@ fn a_change_of_roles_is_answered_with_the_roles_by_kind_of_object() {
             _ => assert_eq!((dag.dag_id, dag.dag_tag.as_deref()), (None, Some("finance"))),
         }
     }
-    // A token of a workspace has its role there.
+    // The role of a workspace's token in its own workspace can be changed.
     let token =
         json!({ "name": "w", "scope": "WORKSPACE", "entityId": estate.workspace, "role": "WORKSPACE_OWNER" });
     let made = control.make("/tokens", &token);
@@ -151,7 +151,7 @@ fn a_list_of_tokens_honours_every_filter() {
             let page = list(&query);
             let mut ids: Vec<&String> = page.tokens.iter().map(|token| &token.token.id.0).collect();
             let mut expected = expected;
-            // Tokens that were made in the same second have no order of their own.
+            // Without `sorts`, the order of tokens that were made in the same second is not defined.
             if !query.contains("sorts") {
                 ids.sort();
                 expected.sort();
@@ -197,7 +197,7 @@ fn who_may_assign_tokens_learns_which_the_organization_has_and_no_more() {
     );
     let author = control.user("WORKSPACE_AUTHOR", &estate.workspace);
     assert_eq!(list(&author, "includeOnlyOrganizationTokens=true").total_count, 0);
-    // The list names it, so that it can be assigned; then its role here is seen.
+    // The list shows the token so that it can be assigned here. Once it is assigned, its role here is shown too.
     let assign =
         format!("/v1/organizations/{}/deployments/{}/tokens", control.organization, estate.deployment);
     let body = json!({ "tokenId": seen.id.0, "role": "DEPLOYMENT_ADMIN" });

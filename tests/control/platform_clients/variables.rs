@@ -91,7 +91,7 @@ fn a_deployment_token_sets_variables_with_the_calls_of_the_platforms_command_lin
     assert_eq!((changed.len(), changed[0].value.as_deref()), (2, Some("2")));
     let left = modify(&|all| drop(all.remove(0))).environment_variables.unwrap();
     assert_eq!((left.len(), &*left[0].key), (1, "S"), "the secret stayed");
-    // The same token can't create an alert: there is no such permission among its own.
+    // This token can't create an alert, because no such permission is among its own.
     let caller: Value = decoded(&call(
         &control,
         &token,
