@@ -39,7 +39,7 @@ fn sentence(output: &Output) -> String {
     last[0].to_owned()
 }
 
-/// Runs the daemon, which must end by itself with `code`, saying `words`, and leave its state as it was.
+/// Runs the daemon, and verifies that it ends with `code`, prints `words`, and leaves its state unchanged.
 fn refused(rig: &Rig, code: u8, words: &[&str]) {
     let before = files(&rig.path("node"));
     for verb in [&[][..], &["check-config"]] {
@@ -128,7 +128,7 @@ fn a_key_that_is_missing_exposed_or_none_is_named_and_no_other_takes_its_place()
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     refused(&rig, exit::CONFIG, &["node.pem", "chmod 600"]);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    // The node is enrolled with the lost key: the control plane would not know a new one.
+    // Without its key an enrolled node must not start with a new one, which the control plane would not know.
     std::fs::remove_file(&key).unwrap();
     refused(&rig, exit::CONFIG, &["node.pem", "is missing"]);
     let write_key = |bytes: &[u8]| {
@@ -203,7 +203,7 @@ fn a_credential_is_the_service_managers_to_guard() {
         command.output().unwrap()
     };
     assert!(check(Some(&credentials)).status.success());
-    // The same file, configured for a program that was given no credentials.
+    // The same file is also configured by its path, for a program that was given no credentials.
     let named = format!("[node]\nkey_file = '{}'", key.display());
     std::fs::write(rig.path("halligand.toml"), rig.daemon_config().replace("[node]", &named)).unwrap();
     let output = check(None);

@@ -1,4 +1,5 @@
-//! `check-config` refuses what a start would refuse, says why in one sentence, and changes nothing.
+//! `check-config` refuses every configuration that a start would refuse, prints the reason in one sentence, and changes
+//! nothing.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,5 +1,5 @@
-//! Sizes and shares at `listen.http`. The two servers behind it, the fast path and hyper, have the same limits. What every listener
-//! owes its clients is in listeners.rs.
+//! Limits of sizes and shares at `listen.http`. Both servers behind it, the fast path and hyper, have the same limits.
+//! Tests in listeners.rs cover the duties of every listener.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -41,7 +41,8 @@ fn a_client_has_its_share_of_the_connections_and_a_trusted_proxy_has_no_bound_of
     assert!(log.contains("a client has its share of the connections") && log.contains("127.0.0.1"), "{log}");
 }
 
-/// Fields of a request that decide which server behind `listen.http` answers it: the fast path takes none about the connection.
+/// Fields of a request that select the server behind `listen.http`: the fast path does not take requests with a
+/// `Connection` field.
 const SERVERS: [(&str, &str); 2] =
     [("the fast path", ""), ("the ordinary server", "Connection: keep-alive\r\n")];
 
@@ -56,7 +57,7 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// A limit, tried on one server: what is done with a connection to this port by a client that adds these fields to its requests.
+/// A limit: its name, a function that tries it at a port with one server's fields, and the expected statuses.
 type Limit = (&'static str, fn(u16, &str) -> Vec<u16>, &'static [u16]);
 
 const SIZES: [Limit; 7] = [

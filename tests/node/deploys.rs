@@ -214,11 +214,11 @@ fn a_later_deploy_of_the_control_plane_stands_and_the_hosts_is_named() {
     above.deploy(&pack(&rig, "one", "1"));
     arrives(&rig, "node", "1");
     rig.kill_control();
-    // An outage is reported if the host has noted it.
+    // Only an outage that the host has noted is reported.
     until("the outage is noted", || rig.json(&["outage", "list"])[0]["state"] == "open");
     let pushed = push(&rig, rig.daemon_port, &token, &pack(&rig, "two", "2")).json();
     assert_eq!(runs(&rig, "node"), "2");
-    // Operators reach the control plane before the host does.
+    // The control plane returns at another address, so operators reach it before the host does.
     above.port = free_port();
     rig.start_control(above.port);
     let standing = above.deploy(&pack(&rig, "three", "3"));
@@ -291,7 +291,7 @@ fn what_may_not_deploy_or_is_no_archive_switches_nothing() {
         let answer = push(&rig, rig.daemon_port, token, &two);
         assert_eq!((answer.status, answer.reason()), (status, reason), "{answer:?}");
     }
-    // Archives that no host unpacks.
+    // Every host refuses to unpack these archives.
     let link = rig.path("link");
     std::fs::create_dir(&link).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", link.join("dag.py")).unwrap();

@@ -14,12 +14,12 @@ use crate::secrets::{files, holds};
 
 const SECRET: &str = "s3cret-741852963";
 
-/// File of a deployment's variables on a host with this state directory.
+/// Returns the path of a deployment's variables on a host with this state directory.
 fn file(rig: &Rig, state: &str, deployment: &str) -> PathBuf {
     rig.path(&format!("{state}/environment/{deployment}.env"))
 }
 
-/// Assignments of a file, without its comment.
+/// Returns the assignments in a file, without comment lines.
 fn assignments(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()

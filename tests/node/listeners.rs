@@ -19,12 +19,12 @@ use crate::rig::{Rig, Running, component, curl, free_port, metrics, until};
 /// Longest time that a test waits for the end of a connection.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// The time for a request's head at all listeners but that of peers, in seconds: from when to when the end may come. A limit is
-/// counted in quarters of it.
+/// Earliest and latest end, in seconds, of a connection whose request has no complete head, at all listeners except
+/// that of peers. The range is wide because a listener counts its limit in quarters.
 const HEAD: [u64; 2] = [14, 40];
-/// The time between two requests.
+/// Earliest and latest end, in seconds, of a connection that is idle between two requests.
 const IDLE: [u64; 2] = [69, 105];
-/// Both times at the listener of peers.
+/// Both ranges at the listener of peers.
 const PEER: [u64; 2] = [12, 30];
 
 /// A connection over any transport.
@@ -63,12 +63,12 @@ impl Place {
     }
 }
 
-/// A listener, how a client may speak with it, and the limits of its times.
+/// A listener, its address, its version of HTTP, and its time ranges.
 struct Row {
     listener: &'static str,
     place: Place,
     wire: Wire,
-    /// A request in HTTP/1.1 that has an answer.
+    /// Request in HTTP/1.1 that the listener answers.
     request: String,
     head: [u64; 2],
     idle: [u64; 2],
@@ -115,7 +115,7 @@ impl Listeners {
         let (api, told_at) = (Place::Port(rig.control_port), Place::Port(told));
         let none = String::new;
         let rows = vec![
-            // The fast path takes no field about the connection; any other request is hyper's.
+            // The fast path takes only requests without a `Connection` field; hyper takes the others.
             row("http", &http, Http1, request("/v1/authorize", "")),
             row("http", &http, Http1, request("/v1/authorize", "Connection: keep-alive\r\n")),
             row("grpc", &Place::Port(grpc), Http2, none()),
@@ -134,7 +134,7 @@ impl Listeners {
         ];
         let metrics = [rig.daemon_port, told];
         let known: BTreeSet<String> = rows.iter().map(|row| row.listener.to_owned()).collect();
-        // A daemon is ready before the last of its listeners.
+        // The daemon reports readiness before the last of its listeners accepts connections.
         until("the programs count the connections of each listener that has a row, and of no other", || {
             metrics.iter().flat_map(|port| counted(*port)).collect::<BTreeSet<_>>() == known
         });
@@ -144,11 +144,11 @@ impl Listeners {
 
 /// Preface and SETTINGS of a client (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// `:method GET`, `:scheme http`, `:path /`, `:authority a`.
+/// HEADERS of a request: `:method GET`, `:scheme http`, `:path /`, `:authority a`.
 const GET: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
-/// The beginning of the same, on the next stream, without END_HEADERS.
+/// HEADERS with three fields of the same request, on the next stream and without END_HEADERS.
 const HALF_A_HEAD: &[u8] = b"\0\0\x03\x01\x01\0\0\0\x03\x82\x86\x84";
-/// The same, within the frame.
+/// HEADERS of the same request on the next stream, cut off within the frame.
 const HALF_A_FRAME: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x03\x82\x86";
 
 impl Row {
@@ -167,7 +167,7 @@ impl Row {
                     stream.read_exact(&mut head).unwrap();
                     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
                     stream.read_exact(&mut vec![0; length as usize]).unwrap();
-                    // The end of the answer.
+                    // A frame of stream 1 with END_STREAM ends the answer.
                     if head[8] == 1 && head[4] & 1 == 1 {
                         break;
                     }
@@ -329,7 +329,7 @@ fn every_listener_has_room_for_all_hosts_that_connect_at_once() {
     }
 }
 
-/// Every `Bounds` that the source makes names a listener that has a row, and there is one accept loop.
+/// Every `Bounds` in the source names a listener that has a row, and no listener has an accept loop of its own.
 #[test]
 fn no_listener_is_without_a_row() {
     let known = ["http", "grpc", "gateway", "peers", "admin", "api", "metrics"];
@@ -345,7 +345,7 @@ fn no_listener_is_without_a_row() {
             let text = std::fs::read_to_string(&path).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap();
             let shown = path.display();
-            // `halligan dev` has a switch of its own, for the person who started it.
+            // `halligan dev` accepts connections at its own switch, for the person who started it.
             let accepts = text.contains(".accept().await");
             let allowed = path.ends_with("net/listener.rs") || path.ends_with("dev/switch.rs");
             assert!(!accepts || allowed, "{shown} has an accept loop of its own; use net::listener::accept");
@@ -366,7 +366,8 @@ fn no_listener_is_without_a_row() {
     assert_eq!(named, known.map(str::to_owned).into());
 }
 
-/// Counts the connections of `count` that are answered, all open at the same time, with a script in a namespace or here.
+/// Opens `count` connections at the same time with a script, here or in a namespace. Returns the number of answered
+/// ones.
 fn served(mut shell: Command, host: &str, port: u16, count: usize) -> usize {
     // A write to a connection that is already closed fails, and must not end the shell.
     let script = format!(

@@ -39,7 +39,7 @@ fn a_revocation_reaches_every_node_without_the_control_plane() {
     let (missed_id, missed) = rig.direct_access_token("missed", &rig.deployment);
     let (id, token) = rig.direct_access_token("lost", &rig.deployment);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| Node::start(&rig, name));
-    // A chain: a polls b, and b polls c. Only b is configured with both others.
+    // The nodes form a chain: a polls b, and b polls c, so that only b exchanges with both others.
     a.configure(&rig, rig.control_port, &[&b]);
     b.configure(&rig, rig.control_port, &[&c]);
     for node in [&mut a, &mut b, &mut c] {
@@ -56,7 +56,7 @@ fn a_revocation_reaches_every_node_without_the_control_plane() {
         assert_eq!(node.authorize(&rig, &token).reason(), "token_revoked");
     }
 
-    // A node that was down gets the revocation later, and so does one without peers, which only receives.
+    // Node b gets the revocation after its restart, and node c, which polls no peer, receives it from b.
     b.kill();
     a.json(&rig, &["revoke", &missed_id, "--reason", "while b was down"]);
     b.run();
@@ -138,7 +138,7 @@ fn a_revocation_told_by_a_peer_outlives_that_peers_record() {
         a.restart();
         assert_eq!(a.authorize(&rig, &token).reason(), "token_revoked");
     }
-    // The control plane vouches for the revocation, which no other node can prove now, to another host.
+    // No other node can prove the revocation now, so the control plane confirms it, and another host denies the token.
     rig.start_control(rig.control_port);
     until("the control plane knows", || {
         let held = a.json(&rig, &["revoke", "--list"]);

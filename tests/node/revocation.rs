@@ -113,10 +113,10 @@ fn what_another_node_signed_counts_and_nothing_else_does() {
     let live = live(&[record("nod_b", 52, None), record("nod_c", 53, Some(T0))]);
     let revocations = open(directory.path(), &live);
     let hostile = [
-        signed("nod_b", 59, 0, T0), // a key nobody has
+        signed("nod_b", 59, 0, T0), // a key of no node
         signed("nod_b", 53, 0, T0), // another node's key
-        signed("nod_c", 53, 0, T0), // a node that was retired
-        World::new().value(0),      // something else that is signed
+        signed("nod_c", 53, 0, T0), // a retired node
+        World::new().value(0),      // another signed object
         "x".repeat(100_000),
         String::new(),
     ];
@@ -146,8 +146,8 @@ fn a_revocation_that_was_proved_once_is_never_judged_again() {
     revocations.revoke(&order(0), T0).unwrap();
     revocations.receive([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     drop(revocations);
-    // The node that signed is named by the replica, is retired, is not named, has another key, or there is no replica. An
-    // older build kept no key, which changes nothing.
+    // The replica names the node that signed, has it as retired, does not name it, or has another key for it; or there
+    // is no replica. A row of an older build has no key, which must not change the result.
     let replicas = [
         Some(vec![record("nod_b", 52, None)]),
         Some(vec![record("nod_b", 52, Some(T0.plus(-10)))]),
@@ -216,7 +216,7 @@ fn answers_that_could_not_be_compared_with_the_replica_are_compared_in_the_next_
     let answer = RevocationAnswer { node: held.node_id, token: held.token_id, outcome: Outcome::Revoked };
     reconciler.revocations.answered(&[answer]).unwrap();
     assert!(reconciler.revocations.unanswered(0, 10).unwrap().is_empty());
-    // The replica calls the token alive, and the answer can't be forgotten just now.
+    // The replica has the token as active, and the database cannot delete the answer for now.
     database(directory.path()).execute_batch("ALTER TABLE revocation RENAME TO moved").unwrap();
     assert!(Round::default().next(&reconciler, T0).is_err());
     database(directory.path()).execute_batch("ALTER TABLE moved RENAME TO revocation").unwrap();

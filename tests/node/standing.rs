@@ -180,7 +180,7 @@ fn what_is_said_to_be_on_the_disk_was_read_back_and_what_is_not_is_written_anew(
     let (rig, token) = with_a_token();
     let status = rig.json(&["status"]);
     assert_eq!(status["persisted"]["version"], status["replica"]["version"]);
-    // The disk loses a byte behind the daemon's back.
+    // A byte on the disk changes without the daemon's knowledge.
     let disk = Connection::open(rig.path("node/replica.db")).unwrap();
     disk.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
     let changed = "UPDATE record SET body = replace(body, 'prod', 'prud') WHERE kind = 'deployment'";

@@ -1,4 +1,4 @@
-//! Support bundles hold what is needed for diagnosis, and no secret from any source.
+//! Support bundles contain the data for a diagnosis, and no secret from any source.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -24,7 +24,8 @@ fn a_bundle_says_how_the_host_stands_and_no_secret_that_was_planted() {
     rig.synced();
     let node_key = std::fs::read_to_string(rig.path("node/node.pem")).unwrap();
     let enrolment = std::fs::read_to_string(rig.path("enrolment-token")).unwrap();
-    // Secrets in the configuration, in the output of units and in the journal: token, key, enrolment token, password.
+    // The secrets are a token, a key, an enrolment token and a password, in the configuration, units' output and the
+    // journal.
     let config = rig.daemon_config()
         + &format!("# api_token = \"{token}\"\n# https://me:hunter2@control.example\n# password = hunter2\n");
     std::fs::write(rig.path("halligand.toml"), config).unwrap();

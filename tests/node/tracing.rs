@@ -161,7 +161,8 @@ fn a_followed_request_arrives_as_a_span_of_its_trace_and_without_a_secret() {
     with_tracing(&mut rig, &format!("[tracing]\notlp_endpoint = '{}'\nsample = 0\n", collector.url));
     rig.synced();
 
-    // None of these is followed: the trace says so, there is none, two leave it open, or it can't be read.
+    // None of these trace contexts is followed: each is unsampled, missing, ambiguous because it occurs twice, or
+    // malformed.
     let unsampled = format!("traceparent: 00-{TRACE}-{PARENT}-00");
     let sampled = format!("traceparent: 00-{TRACE}-{PARENT}-01");
     let path = "/api/v2/dags/payroll_of_ann/dagRuns?limit=hunter2";
@@ -279,7 +280,7 @@ fn a_collector_that_is_down_or_hangs_changes_no_answer() {
         );
         rig.synced();
         let (began, mut slowest) = (Instant::now(), Duration::ZERO);
-        // The time suffices for spans to be sent without success, and for more to be queued behind them.
+        // Four seconds suffice for exports to fail while more spans are queued behind them.
         while began.elapsed() < Duration::from_secs(4) {
             let asked = Instant::now();
             let answer = ask(&rig, &token, "/api/v2/dags", &[]);

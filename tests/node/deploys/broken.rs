@@ -5,7 +5,8 @@ use std::net::TcpStream;
 
 use super::*;
 
-/// Sends the head of a push and the beginning of its body. Returns the connection and the status of an early answer, or 0.
+/// Sends the head of a push and the beginning of its body. Returns the connection, and the status of an early answer or
+/// 0.
 pub(super) fn begin(rig: &Rig, token: &str, length: u64, body: &[u8]) -> (TcpStream, u16) {
     let mut stream = TcpStream::connect(("127.0.0.1", rig.daemon_port)).unwrap();
     let head = format!(
@@ -109,7 +110,7 @@ fn a_full_disk_switches_nothing_and_is_told_and_goes_on_once_there_is_room() {
     assert!(metrics(rig.daemon_port).contains("\nhalligan_code_behind 1\n"));
     assert_eq!(runs(), "1");
     assert!(Command::new("mount").args(["-o", "remount,size=8m"]).arg(&small.0).status().unwrap().success());
-    // A restart does not wait for the next attempt.
+    // A restarted daemon tries at once and does not wait for the time of the next attempt.
     rig.kill_daemon();
     rig.start_daemon();
     let path = small.0.join(format!("{}/current/dag.py", rig.deployment));

@@ -1,4 +1,4 @@
-//! Exchange of deploys between nodes, without harm to a node of an earlier version.
+//! Exchange of deploys between nodes, which must not harm a node of an earlier version.
 
 use std::io::Write as _;
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::nodes::key;
 use crate::world::DEPLOYMENT;
 
-/// A node whose host takes code.
+/// Returns a node whose host stores code.
 fn node(directory: &Path, id: &str, seed: u8) -> (Still, Arc<Code>) {
     let mut still = Still::new(directory, id, seed);
     let path = directory.join(id).join("code");
@@ -92,7 +92,7 @@ fn a_peer_brings_no_code_that_its_key_may_not_sign_and_no_flood_of_it() {
         let asked = PeerRequest { method: "POST", path: "/v2/peer/deploys", query: "", body: &body };
         a.face.answer(&peer, asked).status
     };
-    // Deploys of an unknown node, of another node, and of a retired one.
+    // The signer of each deploy is unknown, another node than the one named, or retired; the last text is no deploy.
     assert_eq!(tell(vec![deploy("nod_b", 99), deploy("nod_a", 52), deploy("nod_c", 53), "x".into()]), 200);
     assert_eq!(of_a.host_deploys(9), [""; 0]);
     assert_eq!(tell(vec![deploy("nod_b", 52); 257]), 413);

@@ -244,7 +244,7 @@ fn nobody_answers_for_another_node() {
         let refusal = refusal(outcome);
         assert!(refused(&refusal), "{who}: {refusal}");
     }
-    // Without a proof, and with the proof of a call in place of that of an answer.
+    // The answer has no proof, the proof of a call, or a text that is no proof.
     let bearer = b.prover.jwt("nod_a", "call", T0);
     for proof in [None, Some(bearer), Some(String::new()), Some("a.b.c".into())] {
         let outcome = round(&mut a, |question| {
@@ -366,7 +366,7 @@ fn a_peer_that_lost_what_it_had_is_told_all_again() {
     let mut a = Still::new(directory.path(), "nod_a", 51);
     let b = Still::new(directory.path(), "nod_b", 52);
     a.revocations.revoke(&order(1), T0).unwrap();
-    // Its list was empty when it was read, and was told one thing afterwards.
+    // Node a reads the list of b, which is empty, and then sends b one revocation.
     round(&mut a, |question| honest(&b, question)).unwrap();
     assert_eq!(b.reason(1), Reason::TokenRevoked);
     let anew = directory.path().join("anew");
@@ -382,7 +382,7 @@ fn a_peer_that_lost_what_it_had_is_told_all_again() {
 fn a_host_that_meets_its_own_identity_says_so_and_one_that_meets_itself_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let mut a = Still::new(directory.path(), "nod_a", 51);
-    // The list of peers is the same on every host, and names each one to itself.
+    // Every host has the same list of peers, so each one's list includes its own address.
     let own = a.face.name();
     let asked = round(&mut a, |question| {
         assert!(question.bearer.is_none());
