@@ -193,7 +193,7 @@ fn a_mistake_at_the_prompt_is_an_error_there_and_no_alarm_and_what_is_held_is_pr
     assert_eq!(rig.json(&["status"])["alarms"], Value::Array(Vec::new()), "none of them is an attack");
     assert_eq!(rig.json(&["replica", "verify"])["digest"], before["digest"]);
     assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").status, 200);
-    // The version that the host already holds, and deltas that lead to it.
+    // These files hold no newer version: the one that the host already has, and deltas that lead to it.
     for (what, bytes) in [
         ("whole", good.clone()),
         ("one change", held.write(1, vec![one])),

@@ -1,5 +1,5 @@
-//! Recovery of a host from a clock that was wrong for a while, without reviving anything that had ended. The real
-//! programs run under libfaketime, which reads each clock's offset from a file at every call.
+//! Recovery of a host whose clock was wrong for a while: nothing that has ended becomes valid again. The real programs
+//! run under libfaketime, which reads each clock's offset from a file at every call.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -90,7 +90,7 @@ fn a_clock_that_was_ahead_while_a_head_was_signed_is_trusted_again_once_it_is_ri
     let Some(moved) = Moved::start() else { return };
     let (_, token) = moved.token("good", "30");
     moved.rig.synced();
-    // Offsets slightly above the tolerance, of an hour and of more than half a year, one after the other.
+    // The offsets are slightly above the tolerance, an hour, and more than half a year.
     for (ahead, times) in [330, 3_600, 200 * 86_400].into_iter().zip(1..) {
         moved.off_by(ahead);
         moved.another_head();
@@ -240,7 +240,8 @@ fn a_host_without_a_replica_whose_clock_was_ahead_calls_no_token_of_its_first_on
         .unwrap();
     assert!(live.now(T0).trusted());
     assert!(opens(0));
-    // The same with one token that the host knew at that time, and one that it did not know.
+    // The clock is ahead once more. A token that the host holds meanwhile expires for good; a token that it receives
+    // later is valid.
     live.raise_floor(T0.plus(year));
     replication
         .apply_answer(&*world.answer(2, &World::records(2), T0, "n2"), Origin::Feed, Some("n2"), T0)

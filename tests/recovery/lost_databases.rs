@@ -66,7 +66,7 @@ fn a_new_identity_hides_no_loss_of_revocations() {
 /// Loss of content in a database that stays a valid SQLite file.
 #[derive(Clone, Copy, Debug)]
 enum Gone {
-    /// The database has no table, and says that no migration was made.
+    /// The database has no tables, and its schema version is that of a new file.
     Schema,
     /// The table with the data is dropped.
     Table,
@@ -121,12 +121,12 @@ fn a_valid_database_that_holds_less_than_it_held_is_not_taken_for_a_new_one() {
     rig.daemon.take().unwrap().terminate();
     settle(&rig.path("node"), &DATABASES);
     copy(&rig.path("node"), &rig.path("kept"));
-    // A host on which SQLite has moved nothing from its write-ahead logs into the databases.
+    // On this host SQLite has not yet written anything from its write-ahead logs into the databases.
     let mut other = Rig::start();
     host_that_revoked_and_was_killed(&mut other);
     copy(&other.path("node"), &rig.path("running"));
 
-    // The last column is what the host says.
+    // The last column is the text of the host's error.
     let table = [
         ("replica.db", "record", [Schema, Table, Log], "another replica was begun"),
         ("audit.db", "block", [Schema, Table, Log], "another audit log was begun"),
@@ -160,7 +160,7 @@ fn a_valid_database_that_holds_less_than_it_held_is_not_taken_for_a_new_one() {
             rig.daemon.take().unwrap().terminate();
         }
     }
-    // An operator can accept it, and what the log tells of is signed anew.
+    // An operator can accept the loss, and the host signs again each revocation that its audit log records.
     copy(&rig.path("kept"), &rig.path("node"));
     Table.of(&rig, "revocations.db", "revocation");
     start(&mut rig).unwrap_err();

@@ -73,7 +73,7 @@ fn a_retired_host_learns_so_from_its_own_record_too() {
     let mut other = Node::start(&rig, "other");
     other.synced(&rig);
     let id = other.json(&rig, &["status"])["nodeId"].as_str().unwrap().to_owned();
-    // Cut off from its control plane, it is brought a replica.
+    // The host is cut off from its control plane, and gets the replica as a file.
     other.configure(&rig, free_port(), &[]);
     other.restart();
     retire(&rig, &id);
@@ -95,7 +95,8 @@ fn a_retired_host_is_told_what_to_remove_and_enrols_anew_once_it_has() {
     retire(&rig, &before);
     rig.kill_daemon();
 
-    // Without its name, but with its key, it is told so, and is not started again and again.
+    // A host that lost its name but has its key reports that it was retired, with an exit code at which systemd does
+    // not restart it.
     std::fs::remove_file(rig.path("node/node.json")).unwrap();
     for _ in 0..2 {
         rig.give_enrolment_token(&rig.path("enrolment-token"));

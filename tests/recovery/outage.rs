@@ -1,5 +1,5 @@
-//! The main job, with the real programs behind a real proxy: the control plane is killed, the daemon restarted while it
-//! is gone, and every kind of token asked about with curl.
+//! The main promise, with the real programs behind a real proxy: while the control plane is down and after a restart of
+//! the daemon, curl gets the right answer with every kind of token.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -169,7 +169,7 @@ fn walk(start: impl FnOnce(&Rig) -> Option<Proxy>) {
     let Some(proxy) = start(&rig) else { return };
     let tokens = prepare(&rig);
     rig.kill_control();
-    // Twice: as it was when the outage began, and after a cold start in the middle of it.
+    // The first round has the state from before the outage, the second one that of a cold start during it.
     for round in ["still running", "started cold"] {
         ask_about_all(&proxy, &tokens, round);
         rig.kill_daemon();

@@ -106,7 +106,8 @@ fn a_node_that_cant_tell_what_it_knows_learns_what_it_does_not() {
 
 #[test]
 fn a_control_plane_slow_to_listen_delays_no_revocation() {
-    // Half a second, and the machine's own slowness; a call that is not answered is given up after ten.
+    // Half a second is expected, and the rest allows for a slow machine. An unanswered call times out after ten
+    // seconds.
     assert!(learns_over(Deaf::Hangs) < Duration::from_secs(8));
 }
 
@@ -130,7 +131,7 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
         assert_eq!(use_of(&rig, &good, "POST"), 200);
         assert_eq!(use_of(&rig, &late, "GET"), 200);
     }
-    // Above, on an address this node does not know, an operator revokes one token.
+    // The control plane runs at an address that the node does not know while an operator revokes one token there.
     let other = free_port();
     rig.start_control(other);
     control_json(&rig, other, &["token", "delete", &late_id, "--force"]);
@@ -159,7 +160,8 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     until("the outage is closed", || closed(&rig, own).is_some());
     until("the node knows that it is", || rig.json(&["outage", "show"])["state"] == "closed");
 
-    // Reports of one or several outages: the control plane came back, and went again. Together they tell of each use once.
+    // The control plane returned and went down several times, so there may be one report or several. Together they
+    // contain each use once.
     let listed = control_json(&rig, own, &["outage", "list", "--control-plane"]);
     let reports: Vec<Value> = listed
         .as_array()
@@ -212,7 +214,7 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     assert_eq!(count(&rig, "SELECT max(branch) FROM event"), 0);
     assert_eq!(count(&rig, "SELECT sum(uses) FROM token_use"), 14, "thirteen, and one before the outage");
 
-    // People can read it.
+    // The report is also available as a page for people.
     let page = rig.path("outage.html");
     let id = told["id"].as_str().unwrap();
     rig.cli(&["outage", "show", id, "--control-plane", "--html", page.to_str().unwrap()]);
@@ -246,7 +248,7 @@ fn a_control_plane_restored_from_an_old_backup_gets_what_it_lacks() {
     assert_eq!(count(&rig, "SELECT sum(uses) FROM token_use"), 8);
 }
 
-/// A host told of a revocation after the backup was made from which the control plane is restored.
+/// The control plane is restored from a backup that is older than a host's revocation.
 #[test]
 fn a_restored_control_plane_learns_anew_of_revocations_it_had_taken() {
     let mut rig = Rig::start();
@@ -272,7 +274,7 @@ fn a_restored_control_plane_learns_anew_of_revocations_it_had_taken() {
     assert_eq!(fresh.authorize(&rig, &token).reason(), "token_revoked");
 }
 
-/// A control plane without a network, and a node enrolled at it.
+/// A control plane without a network, and its enrolled node.
 struct Above {
     control: ControlPlane,
     data_plane: String,
@@ -327,7 +329,7 @@ impl Above {
     }
 }
 
-/// Returns log lines of the node: `length` events after `prev`, with `of` in their ids.
+/// Returns log lines of the node: `length` events after sequence `after` with hash `prev`. Their ids contain `of`.
 fn log(of: &str, after: u64, prev: &str, length: u64) -> Vec<String> {
     let node = "nod_a".parse().unwrap();
     let mut prev = prev.to_owned();
@@ -366,7 +368,7 @@ fn a_gap_is_asked_for_and_written_down_where_it_stays() {
     assert_eq!((above.events(), above.faults().len()), (3, 0));
     assert_eq!(above.take(7, &lines[6..]), 10, "it no longer has");
     assert_eq!((above.events(), above.faults()), (7, vec!["7 gap".to_owned()]));
-    // A later copy does not close the gap silently.
+    // A later copy of the missing events must not remove the recorded gap.
     above.take(1, &lines[3..6]);
     assert_eq!(above.faults()[0], "7 gap");
 }
@@ -376,7 +378,7 @@ fn a_log_that_splits_or_begins_anew_is_kept_beside_the_other() {
     let above = Above::new();
     let lines = log("a", 0, GENESIS, 6);
     above.take(1, &lines);
-    // A host restored from a snapshot: its log goes on from event 4 in another way.
+    // The host is restored from a snapshot, so that its log has other events after event 4.
     let fork = log("b", 4, &line_hash(&lines[3]), 3);
     assert_eq!(above.take(1, &fork), 7);
     assert_eq!(above.faults(), ["5 fork"]);
@@ -385,14 +387,14 @@ fn a_log_that_splits_or_begins_anew_is_kept_beside_the_other() {
     assert_eq!(above.take(1, &anew), 2);
     assert_eq!(above.faults(), ["5 fork", "1 restart"]);
     assert_eq!(above.events(), 11, "nothing that arrived was overwritten");
-    // Copies of the old one, delayed on the way, change nothing.
+    // Delayed copies of the old log have no effect.
     assert_eq!(above.take(1, &lines), 2);
     assert_eq!((above.events(), above.faults().len()), (11, 2));
 }
 
 #[test]
 fn a_log_that_began_anew_reaches_a_control_plane_that_was_restored_from_before() {
-    // Last sequence of the new log that the lost control plane had received.
+    // Each number is the last sequence of the new log that the lost control plane had received.
     for told in [5, 12, 14] {
         let above = Above::new();
         above.take(1, &log("a", 0, GENESIS, 12));
@@ -404,7 +406,7 @@ fn a_log_that_began_anew_reaches_a_control_plane_that_was_restored_from_before()
         assert_eq!((from, above.events()), (20, 32), "after {told} events");
         assert_eq!(above.faults(), ["1 restart"]);
     }
-    // A node that dropped its oldest events is asked for those it still has.
+    // The node dropped its oldest events, so it sends those that it still has.
     let above = Above::new();
     above.take(1, &log("a", 0, GENESIS, 12));
     let anew = log("c", 0, GENESIS, 20);
@@ -416,7 +418,7 @@ fn a_log_that_began_anew_reaches_a_control_plane_that_was_restored_from_before()
 #[test]
 fn an_event_that_skips_numbers_is_judged_whatever_it_is_chained_to() {
     let lines = log("a", 0, GENESIS, 10);
-    // Chained to an event that has arrived, though not with the sequence before its own.
+    // The event's `prev` is the hash of a stored event, whose sequence is not the one before its own.
     for (sequence, position, fault) in [(60, 10, None), (12, 10, None), (7, 7, Some("7 broken"))] {
         let above = Above::new();
         above.take(1, &lines);

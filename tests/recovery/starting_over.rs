@@ -173,7 +173,8 @@ fn a_host_takes_the_snapshot_of_another_history_and_what_was_dead_stays_dead() {
     let version = held(&host);
     assert!(dead(&host, &revoked) && !dead(&host, &good) && !dead(&host, &lost));
 
-    // Restored, and not told to recover: below the host's version it is refused, at that version it is a fork.
+    // The control plane was restored without `recover`: below the host's version its heads are refused as older, and at
+    // that version as a fork.
     let estate = estate.restore(&backup);
     let mut made = Vec::new();
     loop {
@@ -192,7 +193,7 @@ fn a_host_takes_the_snapshot_of_another_history_and_what_was_dead_stays_dead() {
     }
     assert_eq!(host.live().alarms.count(AlarmKind::History), 1);
     assert_eq!(host.live().alarms.count(AlarmKind::Refused), 0, "nobody tampered");
-    // The next poll asks for a snapshot, and takes it.
+    // The next poll requests a snapshot and applies it.
     assert!(estate.poll(&host).unwrap() > version);
     assert!(made.iter().chain([&good]).all(|token| !dead(&host, token)));
     assert!(dead(&host, &revoked) && dead(&host, &lost));
@@ -248,7 +249,7 @@ fn a_control_plane_tells_of_nodes_that_are_ahead_of_it_until_it_has_passed_them(
             .any(|found| !found.blocks && found.detail.contains("halligan-control recover --above 12")),
         "{findings:?}"
     );
-    // One of the hosts starts over.
+    // One of the hosts starts with an empty disk.
     note("nod_b", 0);
     assert_eq!(estate.plane.nodes_ahead().unwrap()[0].highest, 9);
     estate.plane.recover(9, None).unwrap();
@@ -269,7 +270,8 @@ fn an_answer_played_back_is_frozen_at_once() {
     let take = |bytes: &[u8], nonce: &str| host.apply_answer(bytes, Origin::Feed, Some(nonce), NOW);
     let captured = answer(Some("one"));
     take(&captured, "one").unwrap();
-    // The clock stands still: a second answer within one second is fresh all the same, an earlier one is not.
+    // The clock stands still. A second answer in the same second has a new nonce and is fresh; an earlier answer is
+    // not.
     take(&answer(Some("two")), "two").unwrap();
     assert_eq!(host.live().alarms.count(AlarmKind::Frozen), 0);
     for (played_back, nonce) in
@@ -279,7 +281,7 @@ fn an_answer_played_back_is_frozen_at_once() {
     }
     assert_eq!(host.live().alarms.count(AlarmKind::Frozen), 3);
     assert!(take(&answer(Some("four")), "four").is_ok(), "the next genuine answer ends it");
-    // A control plane that signs no nonce is believed as long as its heads rise.
+    // A control plane that signs no nonce is accepted as long as the versions of its heads rise.
     estate.token("oncall", &deployment);
     assert!(take(&answer(None), "five").is_ok());
     assert_eq!(held(&host), version + 1);

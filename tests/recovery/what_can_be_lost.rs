@@ -50,7 +50,7 @@ enum Promise {
     /// The daemon serves and the revoked token stays revoked. It raises this alarm, if any, and sets the remains of the
     /// file aside.
     Serves(Option<&'static str>),
-    /// The daemon serves and denies every request until its control plane, or an import, gives it a replica.
+    /// The daemon serves, and denies every request until it gets a replica from its control plane or by an import.
     Waits(&'static str),
     /// The daemon exits with this code and this error.
     Stops(i32, &'static str),
@@ -102,7 +102,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Starts the daemon, and waits until its socket answers, or it has ended.
+/// Starts the daemon, and waits until its socket answers or the program has ended.
 pub(crate) fn start(rig: &mut Rig) -> Result<(), (i32, String)> {
     let log = rig.path("halligand.log");
     let _ = std::fs::remove_file(&log);
@@ -121,7 +121,8 @@ pub(crate) fn start(rig: &mut Rig) -> Result<(), (i32, String)> {
     }
 }
 
-/// A host without its control plane, on which `id` was revoked, stopped; its state directory is copied to `kept`.
+/// Revokes a token on a host without its control plane, stops the host, and copies its state directory to `kept`.
+/// Returns the token's id and value.
 pub(crate) fn host_that_revoked(rig: &mut Rig) -> (String, String) {
     let (id, value) = rig.direct_access_token("lost", &rig.deployment);
     rig.synced();
@@ -246,7 +247,7 @@ fn a_start_that_breaks_off_after_an_accepted_loss_is_gone_on_with_by_the_next() 
         copy(&rig.path("kept"), &rig.path("node"));
         loss.of(&rig.path("node/revocations.db"));
         assert!(accept_loss(&rig, "revocations.db").status.success());
-        // So far came a start that was killed: what is left is opened and counted, and nothing is signed anew.
+        // Repeats a start up to the kill: the remaining rows are opened and counted, and no revocation is signed again.
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), Time::default()));
         let (path, prover) = (rig.path("node/revocations.db"), crate::nodes::prover("nod_a", 51));
         drop(Revocations::open_after_loss(&path, &live, &prover, Time::from_unix(9)).unwrap());
@@ -345,7 +346,7 @@ fn a_second_daemon_on_a_state_directory_is_told_who_holds_it() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     let holder = format!("is in use by process {} (halligand)", rig.daemon.as_ref().unwrap().id());
     assert!(ended.status.code() == Some(75) && said.contains(&holder), "{said}");
-    // Without the file that names it, too, and with another file in its place.
+    // The state directory stays locked if its lock file is missing or replaced.
     for other in [None, Some("1 (init)")] {
         std::fs::remove_file(rig.path("node/lock")).unwrap();
         if let Some(other) = other {
@@ -417,13 +418,13 @@ fn nothing_but_a_socket_is_replaced_where_the_admin_socket_goes() {
 
 /// Detection of a planted tampering.
 enum Told {
-    /// The next start sets the file aside, with an alarm that says this.
+    /// The next start sets the file aside, and raises an alarm with this text.
     Start(&'static str),
-    /// The next start stops, and says this.
+    /// The next start ends with an error that has this text.
     Refusal(&'static str),
-    /// `audit verify` on this host says this.
+    /// `audit verify` on this host reports this text.
     Verify(&'static str),
-    /// Nothing on this host can tell it; its control plane finds it, and the host alarms this.
+    /// Nothing on this host detects it. The control plane does, and the host raises an alarm with this text.
     Above(&'static str),
     /// No alarm is raised: the control plane restores the removed data.
     Renewed,
@@ -433,8 +434,8 @@ fn audit(rig: &Rig) -> Connection {
     Connection::open(rig.path("node/audit.db")).unwrap()
 }
 
-/// Writes another last event, and drops what the node signed from it on. With `position`, what the control plane took in is
-/// said to be that one.
+/// Changes the last event, and deletes every checkpoint after sequence 1. With `position`, also changes the hash of the
+/// last event that the control plane confirmed.
 fn rewrite_tail(rig: &Rig, position: bool) {
     let connection = audit(rig);
     let (first, packed): (u64, Vec<u8>) = connection
@@ -576,7 +577,7 @@ fn each_planted_tampering_is_told_by_whom_the_documentation_names() {
         assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").reason(), "token_revoked", "{what}");
         rig.daemon.take().unwrap().terminate();
     }
-    // The control plane keeps what the node signed of its log.
+    // The control plane stores the checkpoints of the node's log.
     let kept: String = Connection::open(rig.path("control/control.db"))
         .unwrap()
         .query_row("SELECT text FROM checkpoint ORDER BY branch LIMIT 1", [], |row| row.get(0))
