@@ -22,9 +22,9 @@ struct Tokens {
     admin: (String, String),
     /// Token that may read everything and change nothing.
     viewer: (String, String),
-    /// Author of the Dag `etl`, by its id.
+    /// Token with the role of an author on the Dag `etl`.
     etl: (String, String),
-    /// Viewer of what is tagged `hr`.
+    /// Token with the role of a viewer on Dags with the tag `hr`.
     hr: (String, String),
 }
 
@@ -84,7 +84,7 @@ fn prepare(rig: &Rig) -> Tokens {
     tokens
 }
 
-/// The whole story, from outage to what is left in the logs.
+/// Covers the whole outage, from its beginning to the check of the logs.
 #[test]
 fn airflow_is_reached_in_an_outage_as_far_as_a_role_goes() {
     let Some(venv) = crate::rig::airflow::venv() else { return };

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
 
-/// `METHOD template`, one a line, sorted by template: the operations of Airflow's own OpenAPI document.
+/// Operations of Airflow's own OpenAPI document, one `METHOD template` in a line, sorted by template.
 const OPERATIONS: &str = include_str!("airflow-v2-operations.txt");
 /// Operations of the document that Airflow's web interface uses.
 const OF_THE_INTERFACE: &str = include_str!("airflow-ui-operations.txt");
@@ -58,8 +58,8 @@ fn compare(document: &std::path::Path, kept: &str) {
     );
 }
 
-/// The addresses of the web interface, as the script of the installed package names them, open the shell, and so do the files
-/// that lie beside that script.
+/// The script of the installed package names the addresses of the web interface. Each of them opens the shell, and so
+/// does each file beside the script.
 #[test]
 fn every_address_of_the_installed_web_interface_opens_its_shell() {
     let Some(document) = crate::rig::airflow::document() else { return };
@@ -81,7 +81,7 @@ fn every_address_of_the_installed_web_interface_opens_its_shell() {
         }
     }
     assert!(addresses.contains("dags/:dagId"), "{addresses:?}");
-    // These are parts of a page's address: those of the script's nested routes.
+    // These are nested routes of the script, so each is only a part of a page's address.
     let nested = [
         "*",
         "/",
@@ -102,8 +102,8 @@ fn every_address_of_the_installed_web_interface_opens_its_shell() {
     shell("/static/i18n/locales/en/common.json");
 }
 
-/// The parameters of Airflow's public routes that take paths, derived from the package that is installed: the router is told
-/// in the source, while the document says nothing of it.
+/// Compares the map's parameters that take slashes with the source of the installed package, because only the source
+/// declares them, not the OpenAPI document.
 #[test]
 fn every_path_parameter_of_the_installed_airflow_takes_a_slash_and_no_other_does() {
     let Some(document) = crate::rig::airflow::document() else { return };

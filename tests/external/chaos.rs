@@ -1,7 +1,8 @@
-//! Chaos with real programs, a real network namespace, real signals, disks and clocks.
+//! Faults with real programs, a real network namespace, real signals, disks and clocks.
 //!
-//! `cargo test --test external chaos -- --nocapture` prints a table: the fault, what is promised, what was seen. What is left to
-//! chance comes from a seed, which is printed; `HALLIGAN_SEED=N` plays it again, and `HALLIGAN_FAULT=disk` only faults of that name.
+//! `cargo test --test external chaos -- --nocapture` prints a table of each fault, its promise and the result. Random
+//! choices follow a seed, which is printed. `HALLIGAN_SEED=N` repeats a run, and `HALLIGAN_FAULT=disk` runs only the
+//! faults with that name.
 
 #![allow(
     unreachable_pub,

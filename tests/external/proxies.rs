@@ -1,5 +1,5 @@
-//! The proxies in front of deployments, each as its example under `docs/examples` configures it, and all of them held to
-//! the same promises (contract.rs) while the control plane is gone.
+//! Proxies in front of deployments. Each is configured as its example in `docs/examples`, and all keep the same
+//! promises (contract.rs) while the control plane is down.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

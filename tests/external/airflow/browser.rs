@@ -174,7 +174,7 @@ impl Outage {
         self.browser.reads("glass_sealed");
         self.browser.reads("halligan glass break");
         self.break_glass();
-        // The first link is to try again, in the same session.
+        // The first link repeats the request in the same session.
         self.browser.click("main a");
         self.browser.reads("payroll");
     }
@@ -212,7 +212,7 @@ pub(super) fn sign_in(browser: &Browser, token: &str) {
     browser.click("button");
 }
 
-/// Serves a page on a port of its own, which makes it another origin. It ends with the test's process.
+/// Serves a page on its own port, which makes it another origin. The server ends with the test's process.
 fn elsewhere(page: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());

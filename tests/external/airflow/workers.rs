@@ -1,4 +1,5 @@
-//! Airflow's workers beside a node's identity tokens: a scheduler runs a task that was triggered during an outage.
+//! Airflow's workers on a host whose node issues identity tokens: a scheduler runs a task that was triggered during an
+//! outage.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use super::prepare;
 use super::server::{Airflow, front};
 use crate::rig::{Rig, curl};
 
-/// A Dag with work to do: the scheduler itself finishes an `EmptyOperator`, without a worker.
+/// A Dag whose task needs a worker. An `EmptyOperator` would need none, because the scheduler itself finishes it.
 const WORK: &str = "
 from airflow.sdk import DAG, task
 
@@ -69,7 +70,7 @@ fn a_task_that_was_triggered_in_an_outage_is_run_by_airflows_own_workers() {
     let runs = format!("{url}/api/v2/dags/work/dagRuns");
     let run = call(&runs, &token, "POST", &json!({ "logical_date": null }));
     let (run, begun) = (run["dag_run_id"].as_str().unwrap(), Instant::now());
-    // Python on a busy machine takes its time, and starts anew for each task.
+    // Airflow starts Python anew for each task, which is slow on a busy machine.
     let state = loop {
         let state = call(&format!("{runs}/{run}"), &token, "GET", &Value::Null)["state"].clone();
         if !["queued", "running"].contains(&state.as_str().unwrap())

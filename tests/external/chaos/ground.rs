@@ -29,7 +29,7 @@ impl Ground {
         rig.synced();
         rig.daemon.take().unwrap().terminate();
         let namespace = Namespace::new()?;
-        // The names its hosts know; DNS itself leads nowhere.
+        // The namespace knows only the names in its hosts file; no DNS server answers.
         let names = format!("/etc/netns/{}", namespace.name);
         std::fs::create_dir_all(&names).unwrap();
         std::fs::write(
@@ -54,7 +54,7 @@ impl Ground {
     pub fn name_the_control_plane(&self, known: bool) {
         let line =
             if known { format!("{} control.localhost\n", self.relay.address.ip()) } else { String::new() };
-        // In place: the namespace has this very file mounted.
+        // The file is written in place, because the namespace has this inode mounted.
         std::fs::write(
             format!("/etc/netns/{}/hosts", self.namespace.name),
             format!("127.0.0.1 localhost\n{line}"),
@@ -62,7 +62,8 @@ impl Ground {
         .unwrap();
     }
 
-    /// Starts the daemon in its namespace, `through` other programs: what those do to it may keep it from being ready.
+    /// Starts the daemon in its namespace through these programs. With any of them it need not become ready, only
+    /// answer.
     pub fn start_daemon(&mut self, through: &[&str]) {
         let daemon = self.rig.daemon_command();
         let mut command = self.namespace.command_through(through);
@@ -104,7 +105,7 @@ impl Ground {
         })
     }
 
-    /// Revokes a new token above while the fault lasts; what is returned tells when the daemon denies it.
+    /// Returns the id and the value of a new token that the daemon accepts.
     pub fn token_to_revoke(&self) -> (String, String) {
         let made = self.rig.direct_access_token("to be revoked", &self.rig.deployment);
         self.synced();

@@ -1,5 +1,5 @@
-//! Browsers behind every proxy and at the gateway, with the control plane gone: what each request of theirs gets, byte by byte.
-//! Each proxy is held to the same promises, the methods of [`Site`].
+//! Browsers behind every proxy and at the gateway, with the control plane down: the exact answer to each request. Every
+//! proxy keeps the same promises, the methods of [`Site`].
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ impl Site {
         Self { setting, port, _proxy: None }
     }
 
-    /// Behind a proxy that `start` starts at a port, with more in the daemon's configuration.
+    /// Returns a site behind a proxy, which `start` starts at a port; `config` is added to the daemon's configuration.
     fn behind(config: &str, start: impl FnOnce(&Setting, u16) -> Running) -> Self {
         let setting = Setting::with(|_, _| format!("{SESSIONS}{config}"));
         let port = free_port();
@@ -70,7 +70,7 @@ impl Site {
     }
 
     fn holds(mut self) {
-        // Traefik answers 404 until it has read its routes.
+        // Traefik answers 404 until it has loaded its routes.
         until("it asks the daemon", || ask(self.port, "GET", "/", &[], "").status == 401);
         self.people_are_led_and_programs_are_answered();
         self.a_program_brings_no_cookies();
@@ -164,8 +164,8 @@ impl Site {
         assert!(!log.contains(cookie) && !log.contains(&self.setting.token));
     }
 
-    /// Several fields, and some that a proxy may join with a comma: they open the deployment or not, but the session and
-    /// Airflow's token stay outside.
+    /// Several cookie fields, including some that a proxy may join with a comma. The request may be accepted or
+    /// refused, but neither the session nor Airflow's token reaches the deployment.
     fn no_spelling_of_cookies_hides_a_session(&self, cookie: &str) {
         for lines in [
             &["theme=dark", cookie, "_token=spoofed"][..],
@@ -195,7 +195,7 @@ impl Site {
         assert_eq!(answer.header("set-cookie"), Some("theirs=kept; Path=/"), "{answer:?}");
     }
 
-    /// Beside the cookies that the deployment sets.
+    /// The renewed cookie is added to the cookies that the deployment sets.
     fn use_renews_it(&mut self, cookie: &str) {
         // With a longer idle time, the next click renews it.
         let path = self.setting.rig.path("halligand.toml");
@@ -306,7 +306,7 @@ type Start = fn(&Setting, &Path, u16) -> Running;
 /// 500.
 const PASS: &str = "[proxies]\npass_status = true\n";
 
-/// Each proxy with its example, and what the daemon's configuration needs for it.
+/// Each proxy, the additions to the daemon's configuration that it needs, and the function that starts it.
 const PROXIES: [(&str, &str, Start); 7] = [
     ("nginx", "", |setting, _, port| {
         let server = nginx_example(&setting.rig, port, setting.upstream.port);

@@ -28,7 +28,7 @@ struct Secure {
 }
 
 impl Secure {
-    /// With these limits; none, without openssl.
+    /// Starts a gateway with these limits. Returns `None` if openssl is not installed.
     fn start(upstream: Option<u16>, limits: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         tls::certificate(directory.path(), "DNS:prod.example", "tls.key", "tls.crt")?;
@@ -56,7 +56,7 @@ impl Secure {
         curl(&self.arguments(more))
     }
 
-    /// A connection that has agreed on `protocol`; none, if it was closed before.
+    /// Returns a connection that has negotiated `protocol`, or `None` if the gateway closed it during the handshake.
     fn connect(&self, protocol: &[u8]) -> Option<Connected> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.certificate()).unwrap()).unwrap();
@@ -129,9 +129,9 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
     }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 
-    // Each says something that asks for nothing.
+    // These frames are valid, but none is a complete request.
     let ping = frame(PING, 0, 0, b"12345678");
-    // `:method GET`, `:scheme https`, `:path /`: a request that does not end.
+    // HEADERS with `:method GET`, `:scheme https` and `:path /`, without END_HEADERS, so that the request never ends.
     let endless = frame(HEADERS, 1, 1, &[0x82, 0x87, 0x84]);
     let more = frame(CONTINUATION, 0, 1, &[]);
     let settings = frame(4, 0, 0, &[]);
@@ -162,13 +162,13 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
         let lasted = lasts(stream, |stream| drop(stream.write_all(again.as_bytes())));
         assert!(lasted < Duration::from_secs(5), "{what}: {lasted:?}");
     }
-    // A connection that has sent a request, and then sends only PINGs.
+    // After one request, this connection sends only PINGs.
     let mut stream = secure.connect(b"h2").unwrap();
     let asked = frame(HEADERS, 5, 1, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']);
     stream.write_all(&[PREFACE, &asked].concat()).unwrap();
     let lasted = lasts(stream, |stream| drop(stream.write_all(&ping)));
     assert!(lasted < Duration::from_secs(8), "{lasted:?}");
-    // A connection that never finishes its handshake.
+    // This connection never finishes its handshake.
     let (mut stream, mut reader) = connect(secure.port);
     stream.write_all(&[22, 3, 1]).unwrap();
     let began = Instant::now();
@@ -186,7 +186,7 @@ fn half_a_head_after_an_answer_has_the_time_of_a_head_over_both_versions() {
     let ping = frame(PING, 0, 0, b"12345678");
     let cut = frame(HEADERS, 5, 3, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']);
     let half_a_ping = &ping[..11];
-    // Bytes after the answer, and true if they begin a head.
+    // Each row has the bytes after the answer, and true if they begin the head of a request.
     for (what, then, begins) in [
         ("HEADERS without an end", &endless[..], true),
         ("HEADERS that break off", &cut[..12], true),
@@ -203,7 +203,7 @@ fn half_a_head_after_an_answer_has_the_time_of_a_head_over_both_versions() {
         let lasted = lasts(stream, |_| {}).as_secs();
         assert_eq!(lasted < 8, begins, "{what}: {lasted} s");
     }
-    // Behind the answer, or in one piece with the request before it.
+    // The bytes follow the answer, or arrive in one piece with the request before it.
     for (what, with, then, begins) in [
         ("half a line", "", "GET /api", true),
         ("half a head", "", "GET / HTTP/1.1\r\nHost: a\r\nX-Half", true),
@@ -257,7 +257,7 @@ fn an_answer_that_comes_before_the_body_was_read_arrives() {
         let file = file(bytes);
         for version in ["--http1.1", "--http2"] {
             for (header, status) in [("X-No: token", 401), (&far, 403), (&bearer, 502)] {
-                // With and without `Expect: 100-continue`.
+                // Each client sends its body with and without `Expect: 100-continue`.
                 for expect in ["Expect:", "Expect: 100-continue"] {
                     let clients = if bytes == 60_000 { 20 } else { 4 };
                     let told = posts(&secure, version, &file, clients, &["-H", header, "-H", expect]);
@@ -267,7 +267,7 @@ fn an_answer_that_comes_before_the_body_was_read_arrives() {
             }
         }
     }
-    // A body above the limit, with and without its length.
+    // Each body exceeds the limit, and is sent with and without its length.
     for bytes in [2_100_000, 3_500_000] {
         let file = file(bytes);
         for version in ["--http1.1", "--http2"] {
@@ -398,7 +398,7 @@ fn trailers_end_at_the_gateway() {
         assert!(!seen.contains("spoofed") && !seen.contains("trailer"), "{seen}");
     };
     let bearer = secure.setting.bearer();
-    // Over HTTP/2: of a request, and of its answer.
+    // Over HTTP/2, trailers of the request and of its answer are dropped.
     let head = [request_line("POST"), literal("authorization", bearer.as_bytes())].concat();
     let spoofed = frame(HEADERS, 5, 1, &literal("x-halligan-role", b"spoofed"));
     let request = [PREFACE, &head_frames(0, 1, &head, true), &frame(0, 0, 1, b"{}"), &spoofed].concat();
@@ -412,7 +412,7 @@ fn trailers_end_at_the_gateway() {
     let data: Vec<u8> =
         frames.iter().filter(|(kind, ..)| *kind == 0).flat_map(|frame| frame.2.clone()).collect();
     assert_eq!((heads, &*data), (1, &b"ok"[..]), "{frames:?}");
-    // Over HTTP/1.1.
+    // The same holds over HTTP/1.1.
     let mut stream = secure.connect(b"http/1.1").unwrap();
     let request = format!(
         "POST /api/v2/dags/etl/dagRuns HTTP/1.1\r\nHost: prod.example\r\nAuthorization: {bearer}\r\nConnection: close\r\n\
@@ -438,25 +438,26 @@ fn a_head_that_the_parser_of_http2_refuses_is_answered_as_the_page_says() {
     let head = [request_line("POST"), wide].concat();
     let mut stream = secure.connect(b"h2").unwrap();
     stream.write_all(&[PREFACE, &head_frames(0, 1, &head, true)].concat()).unwrap();
-    // Clients are told the bound: SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 section 6.5.2).
+    // SETTINGS_MAX_HEADER_LIST_SIZE tells clients the limit (RFC 9113 section 6.5.2).
     let (_, settings) = first_frame(&mut stream, SETTINGS).unwrap();
     let bound = settings.chunks(6).find(|setting| setting[..2] == [0, 6]).unwrap();
     assert_eq!(bound[2..], (4000_u32 + 256 * 1024).to_be_bytes());
-    // `:status 431` and no other field, so no reason and no event.
+    // The answer is `:status 431` without any other field, and so without a reason or an event.
     assert_eq!(first_frame(&mut stream, HEADERS), Some((1, vec![0x48, 0x83, 0x69, 0x90, 0xff])));
-    // PROTOCOL_ERROR, of the stream alone.
+    // PROTOCOL_ERROR resets this stream only.
     assert_eq!(first_frame(&mut stream, RST_STREAM), Some((1, vec![0, 0, 0, 1])));
     stream.write_all(&head_frames(1, 3, &request_line("GET"), true)).unwrap();
     let (answered, fields) = first_frame(&mut stream, HEADERS).unwrap();
     assert!(answered == 3 && fields.len() > 50, "the connection goes on: {answered} {fields:?}");
 
-    // More CONTINUATION frames than a head of this size needs, and a quarter more: ENHANCE_YOUR_CALM. Nothing is sent behind the
-    // frame that is one too many: a connection that is closed with unread bytes is reset, and the reset can overtake the GOAWAY.
+    // The gateway answers ENHANCE_YOUR_CALM to a head with more CONTINUATION frames than its size needs and a quarter.
+    // No bytes follow the last frame: a connection that is closed with unread bytes is reset, and the reset can
+    // overtake the GOAWAY.
     let needed = (4000 + 256 * 1024) / 16_384;
     let frames = 1 + needed + needed / 4 + 1;
     let mut stream = secure.connect(b"h2").unwrap();
     let first = [request_line("POST"), vec![0], string(b"x-wide")].concat();
-    // The value of the last field is as long as all frames together, and one byte more.
+    // The last field's value continues after the last frame, so that the head never ends.
     let length = frames * 16_384 - first.len();
     let endless = [first, string(&vec![b'x'; length])].concat();
     let head = head_frames(1, 1, &endless[..frames * 16_384], false);
@@ -480,7 +481,8 @@ fn what_a_client_breaks_off_over_tls_is_no_fault_of_the_deployment() {
     let bearer = secure.setting.bearer();
     let arrives = |count: usize| until("the upload has begun", || came.load(Ordering::Relaxed) == count);
 
-    // HTTP/2: a stream that is reset, a connection that is closed, and one that ends with unread bytes, which is a TCP reset.
+    // HTTP/2: the client resets the stream, closes the connection, or closes it with unread bytes, which is a TCP
+    // reset.
     let begins = [request_line("POST"), literal("authorization", bearer.as_bytes())].concat();
     let begins = [PREFACE, &head_frames(0, 1, &begins, true), &frame(0, 0, 1, &[b'x'; 1000])].concat();
     let ping = frame(PING, 0, 0, b"12345678");
@@ -501,7 +503,8 @@ fn what_a_client_breaks_off_over_tls_is_no_fault_of_the_deployment() {
             kept.push(stream);
         }
     }
-    // HTTP/1.1: the connection is closed with `100 Continue` unread, or with nothing unread, in a body of either framing.
+    // HTTP/1.1: the client closes the connection with `100 Continue` unread or with nothing unread, in a body of either
+    // framing.
     for (count, framing) in [
         (6, "Content-Length: 100000\r\nExpect: 100-continue"),
         (7, "Content-Length: 100000"),
@@ -586,7 +589,7 @@ fn headers_are_bounded_as_configured_over_both_versions() {
             }
         }
     }
-    // The face of the proxies has a bound of its own.
+    // `listen.http`, which proxies ask, has its own limit.
     let (daemon, uri) = (secure.setting.rig.daemon_port, "/v1/authorize");
     let headers =
         |bytes: usize| [("X-Wide", "x".repeat(bytes)), ("X-Original-URI", "/api/v2/dags".to_owned())];
@@ -612,7 +615,7 @@ fn a_request_for_another_protocol_that_is_not_granted_ends_its_connection() {
     ] {
         let before = setting.upstream.asked();
         let request = |more: &str| format!("GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\n{more}\r\n");
-        // The guard does not look behind a request for an upgrade, so the second request must not be answered.
+        // The guard does not read the bytes after a request for an upgrade, so the second request must not be answered.
         let began = Instant::now();
         let bytes = exchange(port, (request(&first) + &request(&token)).as_bytes());
         let answer = read(&bytes);

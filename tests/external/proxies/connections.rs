@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::rig::{Answer, Rig, until};
 
-/// Number of times that the same requests are sent, each time split at other places.
+/// Number of rounds; each splits the same requests at other places.
 const CUTS: u64 = 20;
 
 /// Returns an authorization request as a proxy sends it, with additional header lines.
@@ -78,7 +78,7 @@ fn answers_come_in_the_order_of_the_requests_however_they_are_cut() {
     let last = question(&rig, &token, "/api/v2/dags", &more) + body;
     let (ok, none) = ((200, Some("ok"), true), (401, Some("token_missing"), false));
     let unnamed = good.replace("Authorization", "X-Authorization");
-    // From the long one on, everything is left to hyper.
+    // The fast path does not take the long request, so hyper serves the connection from there on.
     let all = [
         (good.clone(), ok),
         (unnamed.clone(), none),
@@ -118,7 +118,7 @@ fn a_connection_that_is_kept_and_one_that_is_not_are_told_the_same() {
                 .lines()
                 .filter(|line| !line.starts_with("connection: "))
                 .map(|line| match line.split_once(": ") {
-                    // Each event has its own.
+                    // The event id and the date differ between answers, so only their lengths are compared.
                     Some((name @ ("x-halligan-event-id" | "date"), value)) => {
                         format!("{name}: {}", value.len())
                     }

@@ -11,7 +11,7 @@ use super::wire::ask;
 use crate::rig::proxy::example;
 use crate::rig::{Answer, Rig, curl, until};
 
-/// A deployment with its daemon, whose control plane is gone.
+/// A deployment and its daemon, whose control plane is down.
 pub struct Setting {
     pub rig: Rig,
     pub upstream: Upstream,
@@ -40,7 +40,8 @@ impl Setting {
         Self::with(|_, _| String::new())
     }
 
-    /// The same with more in the daemon's configuration; `more` is told the upstream's port.
+    /// Does the same as `new`, with additions to the daemon's configuration. `more` gets the rig and the upstream's
+    /// port.
     pub fn with(more: impl FnOnce(&Rig, u16) -> String) -> Self {
         let upstream = Upstream::start();
         let mut rig = Rig::start();
@@ -81,7 +82,7 @@ impl Setting {
         ask(port, method, target, &[("Authorization", &self.bearer())], body)
     }
 
-    /// Verifies the whole contract for the proxy at `port`. The daemon is dead afterwards.
+    /// Verifies the whole contract for the proxy at `port`, and kills the daemon for its last part.
     pub fn holds(&mut self, front: Front, port: u16, own: OwnAnswers) {
         until("the proxy answers", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -97,7 +98,7 @@ impl Setting {
         self.without_the_daemon_nothing_passes(port, own.down);
     }
 
-    /// Also where nothing is vouched for in its place.
+    /// Verifies this also without the setting with which the daemon sends a token of its own in place of the caller's.
     fn the_callers_token_ends_there(&mut self, port: u16) {
         self.rig.kill_daemon();
         self.start_daemon("");
@@ -112,11 +113,11 @@ impl Setting {
         }
     }
 
-    /// `proxies.pass_status`: 503 is not 403, where the proxy hands it on.
+    /// With `proxies.pass_status` a proxy that can pass the status on answers 503 in place of 403.
     fn a_node_that_cant_decide_says_so(&mut self, port: u16, (expected, says_why): (u16, bool)) {
         self.rig.kill_daemon();
         self.start_daemon("[staleness]\nroles.DEPLOYMENT_ADMIN = 1\n[proxies]\npass_status = true\n");
-        // Until the replica is older than a second, if it is not yet.
+        // The replica becomes stale once it is older than a second.
         until("the replica is stale", || self.ask(port, "GET", "/api/v2/dags", "").status != 200);
         let came = self.upstream.asked();
         let answer = self.ask(port, "GET", "/api/v2/dags", "");
@@ -154,7 +155,7 @@ impl Setting {
         }
     }
 
-    /// The daemon vouches for the caller, and the caller's token is nowhere in the request.
+    /// Verifies that the daemon's fields name the caller, and that no field has the caller's token.
     pub fn upstream_knows_who_came(&self, seen: &Seen) {
         assert_eq!(seen.header("x-halligan-token-id"), Some(&*self.token_id));
         assert_eq!(seen.header("x-halligan-role"), Some("DEPLOYMENT_ADMIN@1"));
@@ -209,7 +210,8 @@ impl Setting {
                 self.upstream_knows_who_came(&Seen::in_answer(&answer));
             }
         }
-        // A client that says what it wants, or where it comes from, in the proxy's words: refused, or not heard.
+        // A client claims another method, target or host in the fields that proxies use. The claim is refused or
+        // ignored.
         let before = self.upstream.asked();
         for (name, value) in [
             ("X-Original-Method", "GET"),
@@ -226,7 +228,7 @@ impl Setting {
             let answer = ask(port, "DELETE", "/api/v2/nothing", &headers, "");
             assert_eq!(answer.status, 403, "{name}: {answer:?}");
         }
-        // A request with two tokens is denied, whichever of them the upstream would have used.
+        // A request with two tokens is denied, because the upstream might use the one that the daemon did not verify.
         let twice = [("Authorization", &*self.bearer()), ("Authorization", "Bearer other")];
         let answer = ask(port, "GET", "/api/v2/dags", &twice, "");
         assert!([400, 401].contains(&answer.status), "{answer:?}");
@@ -324,8 +326,8 @@ impl Setting {
 /// Statuses of a proxy's own answers.
 #[derive(Clone, Copy)]
 pub struct OwnAnswers {
-    /// While the daemon can't decide, and whether the caller hears why.
+    /// Status while the daemon can't decide, and true if the caller gets the reason.
     pub undecided: (u16, bool),
-    /// While the daemon is dead; 0 is no answer.
+    /// Status while the daemon is down, or 0 if the proxy does not answer.
     pub down: u16,
 }

@@ -19,7 +19,7 @@ const RUN: &str = "/api/v2/dags/etl/dagRuns";
 /// Methods of the requests that the deployment received, in order.
 type Came = Arc<Mutex<Vec<String>>>;
 
-/// A deployment that answers so many requests of a connection and closes it when the next has come.
+/// Starts a deployment that answers this number of requests of a connection, and closes the connection at the next one.
 fn closing(answers: usize) -> (u16, Came) {
     let came = Came::default();
     let noted = Arc::clone(&came);
@@ -64,7 +64,7 @@ fn a_connection_that_a_deployment_closes_costs_no_request_that_may_come_twice() 
 
 #[test]
 fn a_request_that_is_sent_once_meets_no_connection_that_its_deployment_is_about_to_close() {
-    // The worst time to close: the request has just arrived.
+    // The connection closes just after the request has arrived, which is the worst moment.
     let (upstream, came) = closing(1);
     let (setting, port) = gateway(Some(upstream), "");
     let bearer = setting.bearer();
@@ -142,7 +142,7 @@ fn a_request_that_may_have_been_done_is_told_from_one_that_was_not_sent() {
     let log = |setting: &Setting| setting.rig.read_log("halligand.log");
     let (unanswered, unreachable) =
         ("a deployment ended a connection without an answer", "a deployment can't be reached");
-    // The deployment reads the request and closes. A POST arrives once, a GET at most twice.
+    // The deployment reads the request and closes the connection. A POST is sent once, a GET at most twice.
     let (upstream, came) = closing(0);
     let (setting, port) = gateway(Some(upstream), "");
     let bearer = setting.bearer();

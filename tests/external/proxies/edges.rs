@@ -1,5 +1,5 @@
-//! The edges of every proxy as one table: what a client sends, and what comes of it, at nginx, both Caddys, HAProxy, Traefik,
-//! Envoy over HTTP and over gRPC, and the gateway. An expectation that differs at some of them names them.
+//! Edge cases of every proxy in tables: requests of a client and their results at nginx, both versions of Caddy,
+//! HAProxy, Traefik, Envoy over HTTP and over gRPC, and the gateway. A row names the proxies whose result differs.
 
 use super::contract::Setting;
 use super::upstream::Seen;
@@ -21,7 +21,7 @@ pub enum Front {
 /// Value that a client sends in reserved header fields.
 const SPOOFED: &str = "spoofed-by-the-client";
 
-/// Names that do not reach the deployment with a client's value.
+/// Fields that never reach the deployment with a client's value.
 const NOT_A_CLIENTS: &[&str] = &[
     "X-Halligan-Token-Id",
     "X-Halligan-Role",
@@ -81,9 +81,10 @@ enum Expected {
     Passes,
     /// The daemon refuses it.
     Refused(&'static str),
-    /// The daemon refuses it, or one of these proxies does by itself, with a bare 400.
+    /// The daemon refuses the request, or one of these proxies refuses it with status 400 and no reason.
     RefusedOrBy(&'static str, &'static [Front]),
-    /// The daemon refuses it for what one of these proxies made of it.
+    /// The daemon refuses the request with the first reason, or with another one behind these proxies, which change the
+    /// target.
     RefusedOrAs(&'static str, &'static [(Front, &'static str)]),
 }
 use Expected::{Passes, Refused, RefusedOrAs, RefusedOrBy};
@@ -96,7 +97,7 @@ const fn row(target: &'static str, expected: Expected) -> Row {
 }
 
 const ROWS: &[Row] = &[
-    // A variable's key, a pool's name and an XCom's key may hold slashes: Airflow declares them so.
+    // Airflow declares that keys of variables, names of pools and keys of XComs may contain slashes.
     row("/api/v2/variables/team/key", Passes),
     row("/api/v2/variables/team%2Fkey", Passes),
     row("/api/v2/variables/a%2fb%2Fc", Passes),
@@ -108,13 +109,13 @@ const ROWS: &[Row] = &[
     row("/api/v2/variables/..%2Fdags", Refused("path_invalid")),
     row("/api/v2/variables/a%2F%2Fb", Refused("path_invalid")),
     row("/api/v2/connections/a/b", Refused("route_unknown")),
-    // Control characters, of which a terminal takes the second kind for commands too.
+    // Control characters of both ranges (C0 and C1), because a terminal also takes C1 for commands.
     row("/api/v2/dags/a%C2%9B31m", Refused("path_invalid")),
     row("/api/v2/dags/a%C2%80", Refused("path_invalid")),
     row("/api/v2/dags/a%c2%9f", Refused("path_invalid")),
     row("/api/v2/dags/a%1B", Refused("path_invalid")),
     row("/api/v2/dags/a%7F", Refused("path_invalid")),
-    // Characters that RFC 3986 does not allow in a target. Some proxies have an answer of their own.
+    // RFC 3986 does not allow these characters in a target. Some proxies refuse them by themselves.
     row("/api/v2/dags#b", RefusedOrAs("path_invalid", &[(Front::Caddy, "route_unknown")])),
     row("/api/v2/dags?a=#b", RefusedOrBy("path_invalid", STRICT)),
     row("/api/v2/dags?a=\"b\"", Refused("path_invalid")),
@@ -126,11 +127,11 @@ const ROWS: &[Row] = &[
     row("/api/v2/dags?a={b}|[c]", Passes),
 ];
 
-/// A request's line and `Host`, and the proxies that hand it on. The others refuse it by themselves, and the gateway as it refuses
-/// any request that is not for one host.
+/// Request lines with their `Host`, and the proxies that pass them on. Other proxies refuse them by themselves; the
+/// gateway refuses them as it refuses any request that is not for exactly one host.
 const HOSTS: &[(&str, &[Front])] = &[
     ("GET /api/v2/dags HTTP/1.1", &[Front::Haproxy]),
-    // Of the two versions of Caddy only the older one does.
+    // Of the two versions of Caddy, only the older one passes it on.
     (
         "GET /api/v2/dags HTTP/1.1\r\nHost:",
         &[Front::Caddy, Front::Haproxy, Front::Traefik, Front::EnvoyHttp, Front::EnvoyGrpc],
@@ -151,7 +152,7 @@ const HOSTS: &[(&str, &[Front])] = &[
     ("CONNECT prod.example HTTP/1.1\r\nHost: prod.example", &[]),
 ];
 
-/// The trailers of a client, each of which is a header in another place.
+/// Trailers of a client, each of which would have a meaning as a header.
 const TRAILERS: [&str; 5] = [
     "X-Halligan-Role: spoofed-by-the-client",
     "X_Halligan_Token_Id: spoofed-by-the-client\r\nX-Kept: 1",
@@ -160,7 +161,7 @@ const TRAILERS: [&str; 5] = [
     "X-HTTP-Method-Override: spoofed-by-the-client",
 ];
 
-/// Proxies at which what a deployment says behind the body of its answer reaches the client.
+/// Proxies that pass a deployment's trailers on to the client.
 const HANDS_TRAILERS_ON: &[Front] = &[Front::Caddy, Front::Haproxy, Front::Traefik];
 
 /// Returns true if a proxy refuses a body without a length, because it cannot remove its trailers.
@@ -190,14 +191,14 @@ pub fn hold(setting: &Setting, front: Front, port: u16) {
             assert!(answer.header("x-halligan-event-id").is_some(), "{what}");
         };
         if answer.status == 400 && ENVOY.contains(&front) {
-            // Its own answer, to which its configuration gives the daemon's reason.
+            // Envoy itself refused the request, and its configuration adds the daemon's reason.
             assert_eq!(answer.header("x-halligan-reason"), Some("path_invalid"), "{what}");
             assert_eq!(answer.json()["code"], "path_invalid", "{what}");
         }
         match expected {
             Passes => {
                 assert_eq!(answer.status, 200, "{what}");
-                // Traefik writes the digits of a percent-encoding large.
+                // Traefik writes percent-encodings with capital letters.
                 let seen = Seen::in_answer(&answer).target;
                 assert!(seen.eq_ignore_ascii_case(target), "{what}");
             }
@@ -226,13 +227,13 @@ fn names_that_are_not_a_clients_do_not_reach_the_deployment(setting: &Setting, f
         let headers = [("Authorization", &*setting.bearer()), (name, SPOOFED), ("X-Kept", "kept")];
         let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
         let what = format!("{name} at {front:?}: {answer:?}");
-        // nginx removes headers by name only: what it does not know by name, the daemon refuses.
+        // nginx removes fields only by their names. The daemon refuses a field whose name nginx does not know.
         let by_name = front == Front::Nginx && ["X-Halligan-Admin", "X-Halligan-"].contains(name);
         if by_name {
             assert_eq!((answer.status, answer.reason()), (403, "path_invalid"), "{what}");
             continue;
         }
-        // A proxy may refuse a name that is hardly one.
+        // A proxy may refuse an unusual field name.
         if answer.status == 400 && !name.contains('-') {
             continue;
         }
@@ -244,7 +245,7 @@ fn names_that_are_not_a_clients_do_not_reach_the_deployment(setting: &Setting, f
     }
 }
 
-/// The upstream says under the daemon's names that it was told so by nobody.
+/// The deployment answers with fields under the daemon's names, which must not reach the client.
 fn a_deployment_does_not_speak_for_the_daemon(setting: &Setting, front: Front, port: u16) {
     let headers = [("Authorization", &*setting.bearer())];
     let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
@@ -277,7 +278,7 @@ fn the_client_is_who_connects_whatever_it_says(setting: &Setting, front: Front, 
         let seen = named(setting, &ask(port, "GET", "/api/v2/dags", &headers, ""));
         assert_eq!(seen.header("x-forwarded-proto"), Some("http"), "{front:?}");
         let client = seen.header("x-forwarded-for").unwrap().to_owned();
-        // Envoy takes a client on loopback to be its own host.
+        // Envoy treats a client on loopback as its own host.
         let own = matches!(front, Front::EnvoyHttp | Front::EnvoyGrpc);
         let told =
             if own { !client.contains(',') && !client.starts_with("203.") } else { client == "127.0.0.1" };
@@ -293,7 +294,7 @@ fn the_client_is_who_connects_whatever_it_says(setting: &Setting, front: Front, 
     }
 }
 
-/// RFC 9110 section 7.6.1: what `Connection` names ends at the proxy. What the proxy says itself does not.
+/// A proxy removes the fields that `Connection` names (RFC 9110 section 7.6.1), but not the fields that it adds itself.
 fn what_connection_names_arrives_all_the_same(setting: &Setting, front: Front, port: u16) {
     for named_there in [
         "X-Halligan-Token-Id, X-Halligan-Role, close",
@@ -306,7 +307,7 @@ fn what_connection_names_arrives_all_the_same(setting: &Setting, front: Front, p
             setting.bearer()
         );
         let answer = read(&exchange(port, lines.as_bytes()));
-        // Envoy refuses a client that names what Envoy itself adds.
+        // Envoy refuses a `Connection` field that names a field that Envoy adds.
         if answer.status == 400 && ENVOY.contains(&front) {
             continue;
         }
@@ -314,7 +315,8 @@ fn what_connection_names_arrives_all_the_same(setting: &Setting, front: Front, p
         let seen = named(setting, &answer);
         assert!(seen.header("x-forwarded-for").is_some(), "{named_there} at {front:?}");
     }
-    // The token may end at the proxy that asks; what is vouched for in its place does not.
+    // The proxy may drop the token before it asks the daemon, which then denies the request. Otherwise the daemon's
+    // fields must arrive.
     let lines = format!(
         "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nAuthorization: {}\r\nConnection: Authorization, close\r\n\r\n",
         setting.bearer()
@@ -381,10 +383,10 @@ fn a_request_is_for_one_host_where_the_table_says_so(setting: &Setting, front: F
     }
 }
 
-/// To some servers a trailer is a header that comes late (uvicorn with httptools).
+/// Some servers (uvicorn with httptools) treat a trailer as a late header.
 fn no_trailer_of_a_client_reaches_the_deployment(setting: &Setting, front: Front, port: u16) {
     for fields in TRAILERS {
-        // With and without an announcement of the trailers.
+        // The trailers are sent with and without an announcement.
         for announced in ["", "TE: trailers\r\nTrailer: X-Halligan-Role, X-Forwarded-For, X-Kept\r\n"] {
             let before = setting.upstream.asked();
             let request = format!(
@@ -404,7 +406,7 @@ fn no_trailer_of_a_client_reaches_the_deployment(setting: &Setting, front: Front
         }
     }
     if refuses_chunks(front) {
-        // Over HTTP/2 any request may have trailers.
+        // Over HTTP/2 any request may have trailers, so this proxy refuses HTTP/2.
         let before = setting.upstream.asked();
         let bearer = format!("Authorization: {}", setting.bearer());
         let url = format!("http://127.0.0.1:{port}/api/v2/dags");
@@ -425,7 +427,7 @@ fn a_deployments_trailers_are_handed_on_where_the_page_says_so(setting: &Setting
     assert_eq!(rest.contains("spoofed"), HANDS_TRAILERS_ON.contains(&front), "{front:?}: {answer}");
 }
 
-/// At Envoy and at the gateway. The other proxies have answers of their own to what their parsers refuse.
+/// Only Envoy and the gateway give a reason; other proxies answer with their own errors to what their parsers refuse.
 fn what_a_parser_refuses_has_a_reason(front: Front, port: u16) {
     if front != Front::Gateway && !ENVOY.contains(&front) {
         return;
@@ -439,7 +441,7 @@ fn what_a_parser_refuses_has_a_reason(front: Front, port: u16) {
     ] {
         let answer = read(&exchange(port, format!("{lines}\r\nConnection: close\r\n\r\n").as_bytes()));
         let what = format!("{} at {front:?}: {answer:?}", &lines[..lines.len().min(90)]);
-        // Envoy has 501 for a coding that it does not know.
+        // Envoy answers 501 to an unknown transfer coding.
         assert!(answer.status == status || answer.status == 501, "{what}");
         if answer.status != 501 {
             assert_eq!(answer.header("x-halligan-reason"), Some("path_invalid"), "{what}");

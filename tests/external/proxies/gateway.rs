@@ -13,7 +13,8 @@ use super::wire::{ask, exchange, read};
 use crate::rig::proxy::example;
 use crate::rig::{curl, free_port, tls, until};
 
-/// A setting whose daemon is a gateway on a port, in front of `upstream` (its own, if none is named).
+/// Returns a setting and the port at which its daemon is a gateway, in front of `upstream` or else the setting's own
+/// upstream.
 pub fn gateway(upstream: Option<u16>, more: &str) -> (Setting, u16) {
     let port = free_port();
     let setting = Setting::with(|rig, own| {
@@ -32,7 +33,8 @@ fn the_gateway_is_held_to_the_same_contract() {
     setting.holds(Front::Gateway, port, OwnAnswers { undecided: (503, true), down: 0 });
 }
 
-/// Every way to make two of one request, or one of two. `TOKEN` stands for the caller's header.
+/// Requests that a proxy and a server might read as two requests in place of one, or as one in place of two. `TOKEN`
+/// stands for the caller's header.
 const SMUGGLED: [(&str, &str); 16] = [
     (
         "a length and chunks",
@@ -128,7 +130,7 @@ fn what_is_pipelined_is_decided_one_by_one() {
     let answers = String::from_utf8(exchange(port, bytes.as_bytes())).unwrap();
     let statuses: Vec<&str> =
         answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
-    // The deployment's words for what it saw hold no status line.
+    // The bodies, which are the echoed requests, contain no status line.
     assert_eq!(statuses, ["200", "401", "200"], "{answers}");
     assert_eq!(setting.upstream.asked(), 2);
 }
@@ -191,7 +193,8 @@ fn what_belongs_to_a_hop_ends_there() {
         ("X-Kept", "1"),
     ];
     let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
-    // Whoever says that the token belongs to the hop has it taken for this hop, which it is for.
+    // The client's `Connection` names the token's field. The token is for this hop, so the gateway verifies it all the
+    // same.
     let seen = Seen::in_answer(&answer);
     for gone in ["connection", "x-secret", "te", "keep-alive", "proxy-authorization", "x_halligan_role"] {
         assert_eq!(seen.header(gone), None, "{gone}");
@@ -202,7 +205,7 @@ fn what_belongs_to_a_hop_ends_there() {
     assert_eq!(answer.header("via"), Some("1.1 halligan"));
 }
 
-/// A deployment that does with each connection what the test says.
+/// Starts a deployment that handles each connection with `serve`. Returns its port.
 pub fn scripted(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -435,7 +438,7 @@ fn a_certificate_is_taken_anew_whatever_changed_on_the_way_to_it() {
             std::fs::copy(at(from).join(file), at(to).join(file)).unwrap();
         }
     };
-    // A single rename, so that the path always names a file.
+    // The link is replaced by a single rename, so that the path always names a file.
     let link = |target: &str, name: &str| {
         symlink(target, at("beside")).unwrap();
         std::fs::rename(at("beside"), at(name)).unwrap();

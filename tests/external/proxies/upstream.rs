@@ -16,7 +16,7 @@ pub struct Seen {
     pub target: String,
     pub headers: BTreeMap<String, Vec<String>>,
     pub body: String,
-    /// Lines behind a chunked body.
+    /// Trailer lines after a chunked body.
     pub trailers: Vec<String>,
 }
 
@@ -72,12 +72,13 @@ impl Upstream {
     }
 }
 
-/// An answer that says behind its body what a deployment may not say.
+/// An answer whose trailer has a field that only the daemon may set.
 const ANSWER_WITH_TRAILERS: &[u8] =
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Halligan-Reason\r\nConnection: close\r\n\r\n\
       2\r\nok\r\n0\r\nX-Halligan-Reason: spoofed-by-the-deployment\r\n\r\n";
 
-/// Answers one request and closes. What is no request (a proxy's early connection) gets no answer.
+/// Answers one request and closes the connection. A connection without a request, which a proxy may open early, gets no
+/// answer.
 fn answer(stream: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut line = || {
