@@ -1,5 +1,5 @@
-//! The Debian packages and the static build, installed and run. They stand in a program of their own: packaging/build
-//! replaces target/debug/halligand while it builds, and no other test may start a daemon meanwhile.
+//! Tests of the Debian packages and the static build, installed and run. They are a program of their own:
+//! packaging/build replaces target/debug/halligand, so no other test may start a daemon meanwhile.
 
 mod environment;
 #[path = "../rig/mod.rs"]

@@ -1,5 +1,5 @@
-//! The static build of the daemon (packaging/static) needs nothing of the host it runs on: it enrols, syncs and answers in an
-//! empty root, and goes on after a restart with its control plane dead.
+//! The static build of the daemon (packaging/static) needs no file of its host: it enrols, syncs and answers in an
+//! empty root, and continues after a restart while its control plane is down.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -30,8 +30,8 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
-/// The daemon, with nothing to stand on but its own file, and the /proc that every host has. It is mounted for this process
-/// alone, and goes with it.
+/// Starts the daemon in a root that holds its own files and /proc only. The mount of /proc belongs to this process and
+/// ends with it.
 fn start(rig: &Rig, root: &Path) -> Running {
     let mut command = Command::new(component("unshare").unwrap());
     command.env_clear().args(["--mount", "--mount-proc", "--root"]).arg(root);
@@ -41,7 +41,7 @@ fn start(rig: &Rig, root: &Path) -> Running {
 
 #[test]
 fn a_host_with_nothing_on_it_runs_the_static_daemon() {
-    // packaging/build deletes what packaging/static made before it.
+    // packaging/build deletes the output of packaging/static, so no test that builds packages may run meanwhile.
     let _alone = crate::rig::alone();
     let Some(archive) = archive() else { return };
     run(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(archive.parent().unwrap()));

@@ -18,8 +18,8 @@ const URL: &str = "https://localhost:8443";
 /// The address of halligand.socket.
 const DAEMON: &str = "http://127.0.0.1:8181";
 
-/// The packages `halligand`, its successor, `halligan-control` and `halligan`: those in HALLIGAN_PACKAGES as
-/// packaging/build left them, else made of what the tests have built.
+/// Returns the packages `halligand`, its successor, `halligan-control` and `halligan`: those of packaging/build in
+/// HALLIGAN_PACKAGES, or new ones with the programs that the tests have built.
 fn packages(directory: &Path) -> Option<[PathBuf; 4]> {
     component("systemd-nspawn")?;
     component("debootstrap")?;
@@ -63,7 +63,7 @@ fn packages(directory: &Path) -> Option<[PathBuf; 4]> {
     ])
 }
 
-/// The container with its packages in it, and what an operator has made.
+/// A container with installed packages, and the deployment and token that an operator created in it.
 struct Host {
     container: Container,
     deployment: String,
@@ -86,7 +86,8 @@ impl Host {
             std::fs::copy(package, container.path(&format!("/root/{name}.deb"))).unwrap();
         }
         container.sh("dpkg -i /root/control.deb /root/halligan.deb /root/halligand.deb");
-        // Installed, enabled, and skipped, since there is neither a root key nor a control plane: nothing has failed.
+        // The units are enabled, and were skipped without an error, because neither a root key nor a control plane
+        // exists yet.
         for unit in
             ["halligand.service", "halligand.socket", "halligand-admin.socket", "halligan-control.service"]
         {
@@ -107,7 +108,7 @@ impl Host {
             assert!(container.path(file).exists(), "{file} is not in the packages");
         }
 
-        // The control plane, with its certificate handed over by systemd.
+        // systemd gives the control plane its certificate as a credential.
         let directory = tempfile::tempdir().unwrap();
         let made =
             crate::rig::tls::certificate(directory.path(), "DNS:localhost", "key.pem", "certificate.pem");
@@ -139,7 +140,8 @@ impl Host {
         );
         let token = token["token"].as_str().unwrap().to_owned();
 
-        // The node: a root key, an address and an enrolment token, as any tool that manages hosts can put them there.
+        // The node gets a root key, an address and an enrolment token by plain files, as any tool that manages hosts
+        // can write them.
         container.sh("cp /var/lib/halligan-control/root.pub.pem /etc/halligan/roots/control.pem");
         container.sh(&format!("sed -i 's|^urls = .*|urls = [\"{URL}\"]|' /etc/halligan/halligand.toml"));
         container.sh(&format!(
@@ -166,7 +168,7 @@ impl Host {
         ))
     }
 
-    /// Asks `times` in a row, many times a second, on one connection or on a new one each.
+    /// Starts `times` requests, twenty per second, on one connection or on a new connection for each.
     fn load(&self, times: u32, kept: bool) -> Child {
         let close = if kept { "" } else { "-H 'Connection: close'" };
         let script = format!(
@@ -177,7 +179,7 @@ impl Host {
         command.args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Does `what` under load: every request of both kinds of clients must be answered with 200.
+    /// Runs `what` under load. Every request of clients with kept and with new connections must be answered with 200.
     fn under_load(&self, what: &str) {
         let clients = [self.load(120, true), self.load(120, false)];
         std::thread::sleep(std::time::Duration::from_secs(1));
@@ -231,7 +233,7 @@ impl Host {
         let before = self.restarts();
         self.container.sh("kill -STOP $(systemctl show --value -p MainPID halligand)");
         assert_eq!(self.ask(), "200", "it was asked while it stood still");
-        // The one that is killed may have woken for long enough to answer.
+        // The stopped daemon may answer just before systemd kills it, so the test also waits for the restart.
         self.is_restarted(before + 1);
         assert_eq!(self.ask(), "200");
         self.container.until("the log says why", "journalctl -u halligand | grep -q 'Watchdog timeout'");

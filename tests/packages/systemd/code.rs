@@ -1,4 +1,4 @@
-//! The packaged daemon, in the sandbox of its unit, takes code and variables, and other services read them.
+//! The packaged daemon in the sandbox of its unit stores code and variables, which other services read.
 
 use super::{DAEMON, Host, URL};
 
@@ -9,7 +9,7 @@ const CA: &str = "HALLIGAN_CA_FILE=/etc/credstore/halligan.ca";
 const SHARED: &str = "/srv/halligan-code";
 
 impl Host {
-    /// Deploys a folder with one Dag. The arguments say as whom, and where to.
+    /// Deploys a folder with one Dag. `arguments` name the token and the destination.
     fn deploy(&self, content: &str, arguments: &str) {
         self.container.write("/root/dags/dag.py", content);
         let id = &self.deployment;
@@ -27,7 +27,7 @@ impl Host {
 
     pub(super) fn it_takes_code_of_the_control_plane_in_its_sandbox(&self) {
         let control_plane = format!("--url {URL} --api-token-file /root/owner");
-        // By default in the unit's StateDirectory=.
+        // The default directory is in the unit's StateDirectory=.
         self.deploy("1", &control_plane);
         self.runs("/var/lib/halligan/code", "1");
         self.deploy("2", &control_plane);
@@ -41,7 +41,7 @@ impl Host {
         self.container.sh("systemctl restart halligand");
         self.container.until("the alarm names it", &format!("halligan status | grep -q {SHARED}"));
         assert_eq!(self.ask(), "200");
-        // With the drop-in of docs/deploys.md it can, and a user who has no part in it reads the code.
+        // With the drop-in of docs/deploys.md the unit may write there, and an unrelated user can read the code.
         self.container.write(
             "/etc/systemd/system/halligand.service.d/code.conf",
             format!("[Service]\nReadWritePaths={SHARED}\n"),
@@ -73,7 +73,7 @@ impl Host {
         self.container.sh("systemctl daemon-reload && systemctl start airflow");
     }
 
-    /// In an outage, with a direct-access token, at the address of halligand.socket.
+    /// Pushes code in an outage, with a direct-access token, to the address of halligand.socket.
     pub(super) fn it_takes_code_of_a_client_in_an_outage(&self) {
         self.container.write("/root/direct", &self.token);
         self.deploy("3", &format!("--host {DAEMON} --api-token-file /root/direct"));

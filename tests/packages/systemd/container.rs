@@ -110,7 +110,7 @@ impl Container {
     }
 
     fn wait_for_boot(&self) {
-        // The bus of systemd itself comes first; then it is asked to wait for all the rest.
+        // `--wait` needs the bus of systemd, so the test first waits for any answer.
         self.until("systemd answers", "systemctl is-system-running | grep -qE 'running|degraded|starting'");
         let state = self.try_sh("systemctl is-system-running --wait");
         assert_eq!(String::from_utf8_lossy(&state.stdout).trim(), "running", "{}", self.tail());
