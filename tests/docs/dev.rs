@@ -1,4 +1,4 @@
-//! `halligan dev`: one command gives a newcomer a control plane, a daemon and a token that works, and an outage to try it in.
+//! `halligan dev`: one command gives a newcomer a control plane, a daemon, a working token and an outage to try.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -132,7 +132,8 @@ fn what_it_prints_and_the_page_on_proxies_bring_a_newcomer_through_nginx() {
     let (section, _) = section.split_once("\n## ").unwrap();
     let pasted = text.lines().filter(|line| line.starts_with("  export "));
     let typed = section.lines().filter(|line| line.starts_with("    "));
-    // Other ports and another directory, since several tests run at once; and the upstream gets its moment.
+    // Several tests run at once, so this one uses other ports and another directory. It also waits until the upstream
+    // listens.
     let (upstream, proxy) = (free_port(), free_port());
     let waits = format!("until curl -s -o /dev/null http://127.0.0.1:{upstream}/; do sleep 0.1; done");
     let script = pasted

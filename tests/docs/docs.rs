@@ -75,7 +75,7 @@ fn no_comment_of_an_example_has_what_is_to_be_replaced() {
     assert!(seen > 20, "{seen}");
 }
 
-/// In the threat model, the names after a file are tests in it.
+/// In the threat model, the names that follow a file's name are tests in that file.
 #[test]
 fn every_test_of_the_threat_model_is_there() {
     let text = std::fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
@@ -146,7 +146,7 @@ pub(super) fn code_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// docs/security.md says so of the daemon. Tests of the data plane sign what they need.
+/// docs/security.md makes this promise for the daemon. Tests of the data plane sign their own inputs.
 #[test]
 fn the_data_plane_calls_nothing_that_signs_tokens_keysets_or_heads() {
     let files = code_files(&root().join("src/dataplane"));
@@ -177,7 +177,7 @@ fn test_programs() -> Vec<PathBuf> {
     entries.filter(|path| path.join("main.rs").exists()).collect()
 }
 
-/// A file that no program names is never compiled, and a file beside the programs is a program more to link.
+/// A file that no program names is never compiled, and a file beside the folders becomes another program to link.
 #[test]
 fn every_test_file_is_a_module_of_a_program() {
     let entries = std::fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap().path());
@@ -227,7 +227,7 @@ fn texts() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// The tests that `text` says to run: a program, and the parts of the name behind it, if one is there.
+/// Returns the tests that `text` says to run: each a program, and the filter after its name, or an empty one.
 fn tests_to_run(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let word = |text: &str| {
         text.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':'))

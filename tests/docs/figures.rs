@@ -1,9 +1,9 @@
-//! Figures, printed by one command: how long a revocation takes from its acknowledgement to the first denial, and how many
-//! events are lost on the way up.
+//! Figures that one command prints: the time from a revocation's acknowledgement to the first denial, and the number of
+//! events that are lost on the way to the control plane.
 //!
 //!     cargo test --profile dist --test docs figures -- --ignored --nocapture
 //!
-//! `FIGURES` sets how many revocations are measured each way; 1000 unless given.
+//! `FIGURES` sets the number of revocations that are measured each way; the default is 1000.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,7 +16,7 @@ use crate::rig::Rig;
 use crate::rig::node::Node;
 use serde_json::{Value, json};
 
-/// A connection that is kept, so that what is measured is not the connecting.
+/// A kept connection, so that the time to connect is not measured.
 struct Line<S> {
     stream: BufReader<S>,
 }
@@ -109,7 +109,7 @@ fn until_denied(line: &mut Line<TcpStream>, deployment: &str, token: &str) -> u6
     while line.ask("GET", &format!("/v1/authorize/{deployment}"), &headers, "").0 == 200 {
         allowed += 1;
         assert!(started.elapsed() < Duration::from_secs(30), "never denied");
-        // Finer than what is measured, and a log of some hundred thousand events rather than of millions.
+        // The pause is shorter than the measured times, and keeps the log at some hundred thousand events.
         std::thread::sleep(Duration::from_micros(200));
     }
     allowed
@@ -201,7 +201,7 @@ fn from_revocation_to_denial() {
         connection.query_row(query, [], |row| row.get(0)).unwrap()
     };
     let uses = "SELECT coalesce(sum(uses), 0) FROM token_use";
-    // While events keep arriving, the rest may still follow.
+    // Events may still arrive. The count ends once all have arrived, or none has for thirty seconds.
     let (mut arrived, mut last) = (count(uses), Instant::now());
     while arrived < allowed && last.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(200));

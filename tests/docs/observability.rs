@@ -40,7 +40,7 @@ fn what_is_watched_is_exported() {
     assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").status, 200);
     assert_eq!(rig.authorize("nonsense", "GET", "/api/v2/dags").status, 401);
 
-    // A late use, which no node can make while the control plane answers: noted as if one had arrived.
+    // No node can make a late use while the control plane answers, so the row is written into the database.
     let noted = rusqlite::Connection::open(rig.path("control/control.db")).unwrap().execute(
         "INSERT INTO late_use (node, event, data_plane, token, noted_at)
          SELECT node.id, 'evt_late', node.data_plane, ?1, 1800000000 FROM node",
@@ -58,7 +58,7 @@ fn what_is_watched_is_exported() {
         assert!(unknown.is_empty(), "{name} watches {unknown:?}, which nobody exports");
     }
 
-    // They count what happened, and hold no secret.
+    // The metrics have the expected counts and no secret.
     let told = crate::rig::metrics(rig.daemon_port);
     for line in [
         "halligan_decisions_total{decision=\"allow\",reason=\"ok\"} 2",

@@ -55,7 +55,8 @@ fn settings(control: &Control) -> String {
     let at = "include-path-regex = \"/deployments/[{]id[}]/deploys/[{]deploy[}]\"";
     let ids = format!("\nparameters = {{ \"path.id\" = {deployment:?}, \"path.deploy\" = {deploy:?} }}\n");
     text.extend(["[[operations]]\n", at, &ids]);
-    // Lines of JSON, each signed or hashed: schemathesis can't write them, and tests/recovery/reconcile.rs does.
+    // These bodies are lines of JSON that are signed or hashed. schemathesis can't write them;
+    // tests/recovery/reconcile.rs does.
     text + "[[operations]]\ninclude-path-regex = \"/v1/data-planes/.*/(events|revocations)\"\nenabled = false\n"
 }
 
@@ -72,7 +73,7 @@ fn every_answer_is_as_the_document_says() {
         .arg(file)
         .args(["run", &format!("{}/openapi.json", control.url)])
         .args(["--header", &format!("Authorization: Bearer {}", control.owner)])
-        // The same calls in every run; the phases that stop by themselves.
+        // The seed makes the calls of every run equal. Only these phases end by themselves.
         .args(["--seed", "1", "--phases", "examples,coverage,fuzzing", "--max-examples", "15"])
         .args(["--workers", "1", "--continue-on-failure", "--no-color", "--warnings", "off"])
         .env("HYPOTHESIS_STORAGE_DIRECTORY", control.directory.path())

@@ -12,7 +12,7 @@ use crate::rig::{Rig, until};
 
 /// Step that a line of the page describes.
 enum Step {
-    /// A command, what it must print (`…` for anything), and its exit code.
+    /// A command, its expected output (`…` for any text), and its exit code.
     Run { command: String, expected: Vec<String>, code: i32 },
     /// An event during the outage.
     Happens(String),
@@ -116,7 +116,7 @@ fn every_command_of_the_runbook_does_what_the_page_says() {
     assert!(commands > 20, "{commands} commands");
     let mut rig = Rig::start();
     let Some(proxy) = nginx(&rig) else { return };
-    // Asked for before the first step: a page that is followed by half must not look like one that was followed.
+    // libfaketime is checked before the first step, so that the page is run completely or not at all.
     let Some(later) = shifted("+26h") else { return };
     let mut shell = Shell::start(&rig, &proxy.url);
     let mut day_two = Vec::new();
@@ -131,7 +131,8 @@ fn every_command_of_the_runbook_does_what_the_page_says() {
                     });
                 }
                 "a day passes" => {
-                    // A restart in an outage, with the clock moved on: nothing of the day but its end is of interest.
+                    // Only the end of the day matters, so the daemon restarts during the outage with its clock moved
+                    // on.
                     rig.kill_daemon();
                     rig.start_daemon_in(&later);
                     until("the daemon knows of the outage", || {

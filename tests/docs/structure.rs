@@ -47,7 +47,7 @@ fn follows_its_table(plane: &str) {
     let row_of = |module: &str| rows.iter().position(|row| row.iter().any(|name| name == module));
     for entry in std::fs::read_dir(source().join(plane)).unwrap().map(|entry| entry.unwrap().path()) {
         let module = entry.file_stem().unwrap().to_str().unwrap().to_owned();
-        // The plane's own page, and what its unit tests share.
+        // The table has no row for the plane's own page and for the module that its unit tests share.
         if module == "mod" || module == "test_world" {
             continue;
         }
@@ -69,7 +69,7 @@ fn follows_its_table(plane: &str) {
             }
         }
     }
-    // The plane's own page imports what stands below its own types.
+    // The plane's own page may import only modules below the row of its types.
     let page = source().join(plane).join("mod.rs");
     let own = rows.iter().position(|row| row.iter().any(|name| name.starts_with(char::is_uppercase)));
     for import in named(&page, "use self::") {
@@ -87,7 +87,7 @@ fn no_command_needs_the_page_that_lists_the_commands() {
         if top {
             imports.extend(named(file, " super::"));
         }
-        // A list in braces has no name here: it could hide one.
+        // The name is empty before a list in braces, which could hide a wrong import.
         let wrong = imports.iter().find(|import| import.is_empty() || import.starts_with(char::is_uppercase));
         assert_eq!(wrong, None, "{}", file.display());
     }
@@ -110,7 +110,7 @@ fn no_plane_imports_the_other_and_what_they_share_imports_neither() {
     }
 }
 
-/// Each policy is known by a text that any code of it needs.
+/// Each policy is recognized by a text that any implementation of it needs.
 #[test]
 fn each_policy_stands_in_one_file() {
     for (text, place) in [
