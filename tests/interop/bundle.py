@@ -100,7 +100,7 @@ def _read_front(line: bytes) -> KeysetLine | HeadLine:
     value = parse_object(line)
     if "keyset" in _members(value):
         keyset = forms.read_object(value, KEYSET_TABLE, closed=True)["keyset"]
-        # The bound is about the text of the keyset, as it stands in the line.
+        # The limit is for the text of the keyset as it is in the line.
         if len(decode_utf8(line)[keyset.start : keyset.end].encode()) > KEYSET_BOUND:
             raise Malformed("a keyset is longer than 65536 bytes")
         return KeysetLine(keyset)

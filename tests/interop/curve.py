@@ -33,7 +33,7 @@ def decompress(encoding: bytes) -> Point | None:
         x = x * SQRT_M1 % P
     else:
         return None
-    # x = 0 has one encoding: the sign bit of a zero is zero.
+    # x = 0 has one encoding, because zero has the sign bit 0.
     if x == 0 and sign:
         return None
     return (P - x if x & 1 != sign else x), y

@@ -29,7 +29,8 @@ class Replica:
     token_keys: dict[str, jose.PublicKey]
     # Tokens that a local revocation names.
     revoked_here: set[str] = field(default_factory=set)
-    # From the ledger: tokens once revoked, the highest generation of each, the times between which it is valid.
+    # State of the ledger: revoked tokens, the highest generation of each token, and the times between which a token is
+    # valid.
     ledger_revoked: set[str] = field(default_factory=set)
     ledger_generations: dict[str, int] = field(default_factory=dict)
     ledger_windows: dict[str, Window] = field(default_factory=dict)

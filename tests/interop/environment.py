@@ -97,7 +97,7 @@ def _extract(salt: bytes, suite: bytes, label: bytes, ikm: bytes) -> bytes:
 
 def _expand(prk: bytes, suite: bytes, label: bytes, info: bytes, length: int) -> bytes:
     labelled = length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + info
-    # One block of HKDF is enough: nothing here is longer than 32 bytes.
+    # One block of HKDF suffices, because no output is longer than 32 bytes.
     return hmac.digest(prk, labelled + b"\x01", "sha256")[:length]
 
 

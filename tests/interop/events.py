@@ -68,8 +68,8 @@ def read_own_event(line: bytes) -> dict[str, Any]:
     return forms.read_object(parse_object(line), EVENT_TABLE, closed=True)
 
 
-# What the control plane reads: open, of any kind. Of the members that are not required it types those that it goes by; what
-# stands in the others it keeps unread.
+# Members of an event that the control plane reads: open, of any kind. Of the optional members it checks the types of
+# those that it uses; it stores the others unread.
 ARRIVED_TABLE = {
     **REQUIRED_TABLE,
     "decision": forms.optional(forms.text),

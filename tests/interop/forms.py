@@ -80,7 +80,7 @@ def integer(low: int, high: int) -> Callable[[Value], int]:
     def read(value: Value) -> int:
         if not isinstance(value, Number) or INTEGER.fullmatch(value) is None or value == "-0":
             raise Malformed("not an integer in its one form")
-        # A bound on the digits comes first: Python converts numbers of any length, and slowly.
+        # The number of digits is limited first, because Python converts numbers of any length, and slowly.
         if len(value) > 21 or not low <= int(value) <= high:
             raise Malformed("integer beyond the bounds of its type")
         return int(value)
@@ -150,7 +150,8 @@ def decode_base64url(content: str) -> bytes:
         data = base64.urlsafe_b64decode(content + "=" * (-len(content) % 4))
     except (binascii.Error, ValueError):
         raise Malformed("not base64url") from None
-    # Two texts must not stand for the same bytes: the last character may carry bits that no byte uses.
+    # The last character may have bits that belong to no byte. Those must be zero, so that no two texts encode the same
+    # bytes.
     if encode_base64url(data) != content:
         raise Malformed("trailing bits of base64url are not zero")
     return data

@@ -94,7 +94,7 @@ class NodeState:
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     digest: Digest = field(default_factory=Digest)
     ledger: Ledger = field(default_factory=Ledger)
-    # Contradicting objects, kept as evidence.
+    # Contradicting objects are stored as evidence.
     forks: list[Any] = field(default_factory=list)
 
     @property
@@ -127,7 +127,7 @@ class NodeState:
             try:
                 self.chain.follow(keyset, first)
             except Malformed as error:
-                # A JWK or the roots are refused: of the form, which is judged before, that is no fault.
+                # The form was checked before, so a JWK or the roots were refused: a fault of the keyset.
                 raise Refusal("keyset", str(error)) from None
             except Refusal as refusal:
                 known = [held for held in self.chain.held if held.version == keyset.version]
@@ -232,7 +232,8 @@ class NodeState:
             if snapshot:
                 return False
             if change.identity not in records:
-                # Without effect: it counts as a second line only when an earlier one removed that record.
+                # A remove of a missing record has no effect. It counts as a second line only if an earlier line removed
+                # that record.
                 if before is not None and before.body is None:
                     raise Refusal("twice", "a remove behind a remove of the same record")
                 return False

@@ -17,7 +17,7 @@ def read_answer(content: str, reader: Reader) -> dict[str, Any] | None:
     value, table = parse_object(content), _table(reader)
     if forms.read_object(value, {"active": table["active"]}, closed=False)["active"]:
         return forms.read_object(value, table, closed=False)
-    # No member is required besides, and one that stands there has its type all the same.
+    # An inactive token needs no other member, but a member that is present must have its type.
     forms.read_object(value, {name: replace(member, required=False) for name, member in table.items()}, closed=False)
     return None
 

@@ -66,7 +66,7 @@ class _Verifier:
     def run(self) -> int | None:
         self._read_anchor()
         if self.faults:
-            # Without its anchor nothing says where this log begins.
+            # Without a valid anchor the beginning of this log is unknown.
             return min(self.faults)
         self._read_blocks()
         self._read_checkpoints()
@@ -83,7 +83,7 @@ class _Verifier:
         except Malformed:
             self.faults.add(1)
             return
-        # Only an anchor that says `dropped` excuses a log without its beginning.
+        # A log may lack its beginning only if the anchor says `dropped`.
         if not anchor.dropped:
             self.faults.add(anchor.sequence)
         self.start, self.prev, self.number = anchor.sequence + 1, anchor.hash, anchor.number
@@ -101,7 +101,7 @@ class _Verifier:
                     raise Malformed("a block whose last line has no LF")
             except Malformed:
                 self.faults.add(first)
-                # The lines behind this block keep their places, so that faults there are not mistaken for its own.
+                # The lines after this block keep their places, so that their faults are not attributed to this block.
                 self.next = max(first, block.last + 1)
                 continue
             for line in content[:-1].split(b"\n"):
@@ -138,7 +138,7 @@ class _Verifier:
                 number, last = number + 1, row.sequence
         covered = max(self.signed, default=0)
         if covered >= self.next:
-            # The log is cut off in front of what was signed.
+            # The log ends before the last signed event.
             self.faults.add(self.next)
 
     def _check_hashes(self) -> None:
@@ -161,7 +161,7 @@ class _Verifier:
             self.faults.add(self.start)
             return
         if self.log.checkpoints and not self.signed:
-            # Each of them is a fault of its own.
+            # Each of these checkpoints has already been reported as a fault.
             return
         covered = max(self.signed, default=self.start - 1)
         due = (self.signed[covered].issued_at if self.signed else self.anchored_at) + SECONDS_PER_CHECKPOINT

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from refusal import Malformed
 
-# A row holds what was written together: far below this. The bound keeps a forged length from filling the memory.
+# A row holds lines that were written together, far below this limit. The limit keeps a forged length from filling the
+# memory.
 LENGTH_BOUND = 1 << 30
 
 
@@ -33,7 +34,7 @@ def _decode(data: bytes, length: int) -> bytes:
             out += data[at : at + count]
             at += count
             if at == len(data):
-                # The last sequence ends behind its literals.
+                # The last sequence ends after its literals (LZ4 block format).
                 return bytes(out)
             offset = int.from_bytes(data[at : at + 2], "little")
             at += 2

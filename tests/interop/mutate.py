@@ -29,7 +29,7 @@ from refusal import Malformed
 from text import Number, Object, parse_json
 from vectors import Case, Suite, run_case
 
-# The members of each file that are changed. What the rest of a case says must make sense to both implementations.
+# Members of each file that are changed. The other members of a case must keep a meaning for both implementations.
 CHANGED = {
     "archives": ["archive"],
     "bundles": ["bundle"],
@@ -55,7 +55,7 @@ CHANGED = {
     "uploads": ["bodies"],
 }
 
-# Members of a case that are given and not judged, at any depth.
+# Members of a case that are given as facts and not judged, at any depth.
 KEPT = {"kind", "key", "first", "last", "sequence", "oldest"}
 
 SIGNERS = {signer.public.kid: signer for signer in map(sign.from_seed, range(1, 120))}
@@ -279,7 +279,7 @@ def change_block(pick: Pick, text: str) -> str:
     if lines is None or len(lines) < 2:
         return forms.encode_base64url(change_bytes(pick, data))
     content = "".join(f"{line}\n" for line in change_log(pick, lines[:-1])).encode("utf-8")
-    # One sequence of literals alone: a length of 15 and more is continued in bytes of up to 255.
+    # The block is one sequence of literals. A length of 15 or more continues in bytes of up to 255.
     count = len(content) - 15
     if count < 0:
         return forms.encode_base64url(change_bytes(pick, data))
@@ -331,12 +331,13 @@ def mutate(directory: Path, stem: str, seed: int, count: int) -> list[Case]:
     cases, further = common.pop("cases"), directory / "further" / f"{stem}.json"
     if further.is_file():
         more = json.loads(further.read_text("utf-8"))
-        # Where a further file has other members in common, its cases make no sense with these.
+        # A further file with common members of its own is left out, because its cases have no meaning with these
+        # members.
         cases += more["cases"] if more.keys() == {"cases"} else []
     whole = [case for case in cases if case["expected"] == "ok"] or cases
     found = []
     for at in range(count):
-        # A change of what is whole gets further than one of what is broken already.
+        # A change of a valid case reaches more checks than a change of a case that is already invalid.
         case = change_case(pick, CHANGED[stem], pick.choice(whole if pick.random() < 0.7 else cases))
         case["expected"], rule = run_case(getattr(suite, stem), common, case)
         found.append(case | {"name": f"{case['name']}, change {at} of seed {seed}", "why": rule or "nothing is broken"})
@@ -345,7 +346,7 @@ def mutate(directory: Path, stem: str, seed: int, count: int) -> list[Case]:
 
 def change_case(pick: Pick, members: list[str], case: Case) -> Case:
     """Returns a case with one to three changes."""
-    # The ends that a case is tried at are those of its unchanged bundle.
+    # `valid_after` belongs to the unchanged bundle, so a changed case goes without it.
     made = {name: value for name, value in case.items() if name != "valid_after"}
     for _ in range(pick.choice([1, 1, 1, 2, 3])):
         member = pick.choice(members)

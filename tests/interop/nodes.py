@@ -42,7 +42,7 @@ PROOF_TABLE = {
     "jti": forms.Member(_not_empty),
     "instance": forms.optional(instance),
 }
-# "Other claims are not required, and not compared", but texts where they stand.
+# The other claims are neither required nor compared, but they must be texts if they are present (feed.md).
 ENROLMENT_TABLE = {
     "aud": forms.Member(forms.text),
     "iat": forms.Member(forms.time),
@@ -104,7 +104,7 @@ def verify_proof(content: str, audience: str, now: int, members: Members) -> str
     if claims["aud"] != audience:
         raise Refusal("audience", "aud is the receiver")
     check_lifetime(claims["iat"], claims["exp"], now)
-    # "One whose proof holds, of a node that was retired, 403": judged last.
+    # Only a valid proof of a retired node is answered with 403 (feed.md), so this is checked last.
     if node.retired_at is not None:
         raise Refusal("retired", "a node's key ends when the node is retired")
     return node.id

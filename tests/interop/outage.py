@@ -15,12 +15,12 @@ ALARM_TABLE = {
     "times": forms.Member(forms.u64),
 }
 STATEMENT_TABLE = {
-    # Its form is judged below: a text that is no id has an answer of its own.
+    # The form is checked below, because a text that is no id has an answer of its own.
     "id": forms.Member(forms.text),
     "beganAt": forms.Member(forms.time),
     "endedAt": forms.Member(forms.time),
     "lastContactAt": forms.optional(forms.time),
-    # Its default is the empty text, so `null` is refused.
+    # The default is the empty text, so `null` is refused.
     "cause": forms.Member(forms.text, required=False, default=""),
     "firstSequence": forms.Member(forms.u64),
     "lastSequence": forms.Member(forms.u64),

@@ -25,7 +25,7 @@ ANSWER_TABLE = {
     "exp": forms.Member(forms.time),
     "jti": forms.Member(forms.text),
     "instance": forms.Member(instance),
-    # Compared as texts, so not decoded first.
+    # These hashes are compared as texts, so they are not decoded.
     "question": forms.Member(forms.text),
     "status": forms.Member(forms.u32),
     "answer": forms.Member(forms.text),
@@ -94,7 +94,7 @@ def read_list(body: bytes, *, known_list: str, after: int) -> int:
     if count > REVOCATIONS_BOUND:
         raise Refusal("too_many", "at most 500 revocations")
     if members["list"] != known_list:
-        # The peer lost what it had: it is read again from the beginning.
+        # The peer lost its list, so it is read again from the beginning.
         return 0
     return max(after, min(members["next"], after + count))
 

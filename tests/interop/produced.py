@@ -147,7 +147,8 @@ def _plant_proofs(tally: Tally, client: Client) -> None:
 
     def refused(proof: str) -> None:
         status = client.call("GET", "feed?since=0&keyset=0&wait=0", proof=proof).status
-        # 400: a flipped bit may make a character that no HTTP header holds (RFC 9110 section 5.5).
+        # The answer may be 400, because a flipped bit may give a character that no HTTP field may hold (RFC 9110
+        # section 5.5).
         if status == 401 or (status == 400 and not proof.isprintable()):
             raise Refusal(str(status), "the proof does not hold")
 

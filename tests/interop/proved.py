@@ -119,7 +119,7 @@ def prove(state_directory: Path, roots: Path, export: bytes, deployment: str, no
     if own is None or own.retired_at is not None:
         raise Refusal("issuer", "the export names this node with the key of its state directory")
     for record in node.records.values():
-        # The real programs write nothing that their own document calls unreadable.
+        # The real programs write no record that their own document calls unreadable.
         reader.read(record)
     for row in state.revocations:
         proved.check_revocation(row)

@@ -69,7 +69,7 @@ def _tags(value: Value) -> dict[str, list[str]]:
     if not isinstance(value, Object):
         raise Malformed("tags is not an object")
     read = forms.array(forms.text)
-    # Of a repeated Dag the last entry counts; `dict` keeps the last.
+    # The last entry of a repeated Dag counts, and `dict` keeps the last one.
     return {dag: read(tags) for dag, tags in value.pairs}
 
 
@@ -81,7 +81,7 @@ TOKEN_TABLE = {
     "dagRoles": forms.optional_array(forms.array(_dag_role)),
     "notBefore": forms.Member(forms.time),
     "expiresAt": forms.Member(forms.time),
-    # An entry that is no CIDR leaves the record readable: the decision answers it with `source_not_allowed`.
+    # An entry that is no CIDR leaves the record readable; the decision then refuses with `source_not_allowed`.
     "sources": forms.optional_array(forms.array(forms.text)),
     "rateLimitPerMinute": forms.optional(forms.u32),
     "revokedAt": forms.optional(forms.time),

@@ -14,7 +14,7 @@ import forms
 from refusal import Malformed, Refusal
 from sign import Signer, compact_json, from_seed
 
-# Its private half is public: no root, control plane or node has it.
+# The private half of this key is public, so no root, control plane or node has it.
 STRANGER = from_seed(9)
 
 

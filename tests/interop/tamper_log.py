@@ -70,7 +70,7 @@ def _plant_in_lines(plant: Any, log: LogCopy, lines: list[bytes]) -> None:
         plant(f"line {at + 1} left out, chained anew", pack(log, chain_anew([*before, *behind], at)))
         plant(f"line {at + 1} twice", pack(log, [*before, line, line, *behind]))
         if at + 1 < covered:
-            # Behind the last checkpoint nothing shows a line that was put there: see `beyond_the_reader`.
+            # After the last checkpoint, an added line cannot be detected here; see `beyond_the_reader`.
             plant(f"line {at + 1} twice, chained anew", pack(log, chain_anew([*before, line, line, *behind], at + 1)))
         plant(f"cut off in front of line {at + 1}", pack(log, before))
         if at:
@@ -157,7 +157,7 @@ class Beyond:
     tampering: str
     reason: str
     finder: str
-    # None where nobody can find it.
+    # None if nobody can detect it.
     was_found_there: bool | None
 
 

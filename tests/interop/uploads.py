@@ -98,7 +98,7 @@ class UploadedLog:
         arrived = Arrived(sequence, digest, branch)
         self.by_hash[digest] = arrived
         end = self.ends.get(branch)
-        # A line that fills a gap leaves the end of its branch where it is.
+        # A line that fills a gap does not move the end of its branch.
         self.last = self.ends[branch] = end if end and end.sequence > sequence else arrived
         self.places.add((branch, sequence))
         self.seen.add(digest)

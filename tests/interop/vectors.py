@@ -77,7 +77,7 @@ class Suite:
         records = {r.identity: r for r in map(record, case["records"])}
         replica = decision.Replica(common["issuer"], records, self.reader, self.keyset(common).token_keys)
         if case["revoked_here"]:
-            # A token that is refused anyway has no claims that could be in the list.
+            # A refused token has no claims that the list could hold.
             with suppress(Refusal):
                 replica.revoked_here.add(verify_token(case["token"], replica.token_keys).claims["sub"])
         question = decision.Question(
@@ -159,7 +159,8 @@ class Suite:
         pinned = tuple(jose.read_jwk(again(root)) for root in common["pinned"])
         state = intake.new_state(common["data_plane"], pinned, common["threshold"], self.reader)
         if not case["empty"]:
-            # The file does not say when: from a file, at a time that no rule about time refuses.
+            # The file names neither source nor time of the held bundle: it is taken from a file, at a time that no rule
+            # refuses.
             state.take(forms.decode_base64url(common["held"]), source="file", now=1_800_000_000)
         answer, rule = "ok", ""
         try:
@@ -261,7 +262,7 @@ def main(directory: Path) -> int:
             print(f"{file.name}: this reader knows no such question")
             disagreed += 1
             continue
-        # A member in common that a further file does not have is that of the file it adds to.
+        # A further file without a common member uses that of the file that it extends.
         common = json.loads((directory / file.name).read_text("utf-8")) | json.loads(file.read_text("utf-8"))
         for case in common.pop("cases"):
             got, rule = run_case(answer, common, case)
