@@ -65,6 +65,11 @@ impl Estate {
         self.plane.create_token(&self.owner, &self.owner.organization, new, None).unwrap().id.to_string()
     }
 
+    fn rotate_token(&self, id: &str) {
+        let seen = halligan::controlplane::calls::precondition::IfMatch::default();
+        self.plane.rotate_token(&self.owner, &self.owner.organization, id, None, &seen).unwrap();
+    }
+
     fn delete_token(&self, id: &str) {
         let seen = halligan::controlplane::calls::precondition::IfMatch::default();
         self.plane.delete_token(&self.owner, &self.owner.organization, id, &seen).unwrap();
@@ -98,23 +103,31 @@ impl Estate {
     }
 
     fn restore(self, backup: &[u8]) -> Self {
+        self.restore_at(backup, NOW)
+    }
+
+    fn restore_at(self, backup: &[u8], now: Time) -> Self {
         let Self { directory, plane, owner, workspace, data_plane } = self;
         drop(plane);
         for suffix in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(directory.path().join(format!("control.db{suffix}")));
         }
         std::fs::write(directory.path().join("control.db"), backup).unwrap();
-        let plane = open(directory.path());
+        let plane = open_at(directory.path(), now);
         Self { directory, plane, owner, workspace, data_plane }
     }
 }
 
 fn open(directory: &Path) -> ControlPlane {
+    open_at(directory, NOW)
+}
+
+fn open_at(directory: &Path, now: Time) -> ControlPlane {
     ControlPlane::new(
         Store::open(&directory.join("control.db")).unwrap(),
         Signing::load(directory).unwrap(),
         "https://control.example".into(),
-        Arc::new(|| NOW),
+        Arc::new(move || now),
         Box::new(rand_core::UnwrapErr(getrandom::SysRng)),
     )
 }
@@ -226,6 +239,27 @@ fn recovery_is_right_at_whatever_version_the_restored_control_plane_is() {
         assert!(raised.iter().all(|plane| plane.to > version && plane.to > plane.from));
         assert!(estate.poll(&host).unwrap() > version, "{changes_without} changes");
         assert_eq!(host.live().alarms.latest().len(), 0, "{changes_without} changes");
+    }
+}
+
+#[test]
+fn what_is_rotated_after_another_recovery_from_the_same_backup_opens() {
+    let mut estate = Estate::new();
+    let deployment = estate.deploy("prod");
+    let tokens: Vec<_> =
+        (0..12).map(|number| estate.token(&format!("token {number}"), &deployment)).collect();
+    let (backup, host) = (estate.backup(), estate.host("host"));
+    let mut version = estate.poll(&host).unwrap();
+    for restores in 1..4 {
+        estate = estate.restore_at(&backup, NOW.plus(60 * restores));
+        estate.plane.recover(version, None).unwrap();
+        // More than once: the numbers go on from the first one.
+        for _ in 0..2 {
+            tokens.iter().for_each(|token| estate.rotate_token(token));
+        }
+        version = estate.poll(&host).unwrap();
+        let rejected = tokens.iter().filter(|token| dead(&host, token)).count();
+        assert_eq!(rejected, 0, "after restore {restores}");
     }
 }
 

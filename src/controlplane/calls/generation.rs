@@ -7,8 +7,13 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::store::Transaction;
 
-/// Numbers that are skipped after a recovery: at least the first, and fewer than the sum of both. A random number, since another
-/// recovery from the same backup must not skip as many.
+/// Beginning of 2020. After a recovery, generations count the seconds since then, which suffices until the year 2156: a later recovery
+/// from the same backup gives higher generations than an earlier one, and nodes may have verified those.
+const BEGINNING: i64 = 1_577_836_800;
+/// Random part of such a generation, so that two recoveries at one time of a clock that was set back rarely give the same.
+const SPREAD: u32 = 16;
+/// Generations that are skipped after a recovery of a row that is not that far behind the seconds: at least the first, and fewer than
+/// the sum of both. A random number, since another recovery from the same backup must not skip as many.
 const SKIPPED: (u32, u32) = (1000, 1 << 20);
 
 /// Table whose rows have a generation.
@@ -41,12 +46,19 @@ impl ControlPlane {
         id: &str,
     ) -> Result<u32, Error> {
         let update = format!(
-            "UPDATE {} SET generation = generation + 1 + iif(generations_lost, ?2, 0), generations_lost = 0
+            "UPDATE {} SET generations_lost = 0, generation = CASE
+               WHEN NOT generations_lost THEN generation + 1
+               WHEN generation + ?4 < ?2 THEN ?2
+               ELSE generation + 1 + ?3 END
              WHERE id = ?1 RETURNING generation",
             rotated.table()
         );
-        let skipped = SKIPPED.0 + self.luck() % SKIPPED.1;
-        Ok(transaction.prepare_cached(&update)?.query_row(params![id, skipped], |row| row.get(0))?)
+        let luck = self.luck();
+        let seconds = u32::try_from(self.now().unix() - BEGINNING).unwrap_or(0);
+        let timed = seconds.saturating_add(luck % SPREAD);
+        let skipped = SKIPPED.0 + luck % SKIPPED.1;
+        let row = params![id, timed, skipped, SKIPPED.0];
+        Ok(transaction.prepare_cached(&update)?.query_row(row, |row| row.get(0))?)
     }
 }
 
