@@ -65,6 +65,15 @@ pub enum HeadError {
     Audience(DataPlaneId),
 }
 
+impl HeadError {
+    /// Returns true if the keyset no longer stands behind a head that an earlier keyset verified: it lists another replica key,
+    /// or names another issuer. The keyset's root keys have decided so; the head was not altered.
+    #[must_use]
+    pub const fn is_superseded(&self) -> bool {
+        matches!(self, Self::Jws(JwsError::KeyUnknown) | Self::Issuer { .. })
+    }
+}
+
 /// Signs a head without a nonce, as a compact JWS.
 ///
 /// ```

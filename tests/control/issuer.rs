@@ -80,6 +80,53 @@ fn a_control_plane_does_not_start_under_another_issuer_unless_it_is_told_that_th
 }
 
 #[test]
+fn a_host_that_is_enrolled_anew_under_another_issuer_follows_it_and_forgets_no_revocation() {
+    let mut rig = Rig::start();
+    let (kept, _) = rig.direct_access_token("kept", &rig.deployment);
+    let (revoked, _) = rig.direct_access_token("revoked", &rig.deployment);
+    rig.synced();
+    rig.cli(&["token", "delete", &revoked, "--force"]);
+    rig.synced();
+    rig.kill_control();
+    let state = rig.path("control");
+    let backup = std::fs::read_to_string(state.join("keysets.ndjson")).unwrap();
+    let (own, other) = ("issuer = \"http://127.0.0.1:", "issuer = \"http://localhost:");
+    let issuer = format!("http://localhost:{}", rig.control_port);
+    let renew =
+        ["key", "renew", "--issuer", &issuer, "--keyset", "keysets.ndjson", "--sign", "root.pem", "2.json"];
+    let renewed =
+        Command::new(env!("CARGO_BIN_EXE_halligan")).current_dir(&state).args(renew).output().unwrap();
+    assert!(renewed.status.success(), "{renewed:?}");
+    let next = std::fs::read_to_string(state.join("2.json")).unwrap();
+    std::fs::write(state.join("keysets.ndjson"), backup + &next).unwrap();
+    let config = std::fs::read_to_string(rig.path("control.toml")).unwrap();
+    std::fs::write(rig.path("control.toml"), config.replace(own, other)).unwrap();
+    let mut command = rig.control_command("serve");
+    command.arg("--accept-new-issuer").stderr(rig.log("control.log"));
+    rig.control = Some(Running::start(&mut command));
+    let healthy = format!("http://127.0.0.1:{}/healthz", rig.control_port);
+    until("the control plane answers", || curl(&[&healthy]).status == 200);
+    let made = rig.control_command("user-token").arg("owner@acme.example").output().unwrap();
+    rig.owner_token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+
+    rig.kill_daemon();
+    let set_aside = rig.daemon_command().args(["new-identity", "--force"]).output().unwrap();
+    assert!(set_aside.status.success(), "{set_aside:?}");
+    rig.give_enrolment_token(&rig.path("enrolment-token"));
+    rig.start_daemon();
+    rig.synced();
+    assert_eq!(rig.json(&["status"])["replica"]["keyset"], 2);
+    // Every value of the old issuer is invalid, and a new value of a token opens.
+    let rotated = rig.json(&["token", "rotate", &kept, "--force"]);
+    rig.synced();
+    assert_eq!(rig.authorize(rotated["token"].as_str().unwrap(), "GET", "/api/v2/dags").status, 200);
+    let ledger = rusqlite::Connection::open(rig.path("node/replica.db")).unwrap();
+    let remembered: u64 =
+        ledger.query_row("SELECT count(*) FROM ledger WHERE key = ?1", [&revoked], |row| row.get(0)).unwrap();
+    assert_eq!(remembered, 1);
+}
+
+#[test]
 fn a_host_whose_control_plane_has_another_issuer_is_told_so_and_not_to_look_at_its_clock() {
     let mut rig = Rig::start();
     rig.synced();

@@ -329,7 +329,7 @@ impl Host {
         let loaded = open().and_then(|store| {
             let floor = store.floor()?;
             let replica = match store.load() {
-                Err(StoreError::KeyDropped(_)) => None,
+                Err(StoreError::Superseded(_)) => None,
                 loaded => loaded?,
             };
             Ok((store, replica, floor))

@@ -130,7 +130,8 @@ impl World {
         fixed.into_iter().chain(tokens).collect()
     }
 
-    fn stated(version: u64, records: &[Record], at: Time) -> Head {
+    /// Returns the claims of the head for `records` at `at`.
+    pub fn stated(version: u64, records: &[Record], at: Time) -> Head {
         Head {
             iss: ISSUER.into(),
             aud: Self::data_plane(),

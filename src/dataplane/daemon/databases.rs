@@ -39,8 +39,8 @@ pub(super) fn open_replica(
     let loaded = open().and_then(|store| {
         let (floor, age) = (store.floor()?, store.head_age()?);
         let replica = match store.index() {
-            // The database is not damaged: its key was removed, and the next head will replace it.
-            Err(dropped @ StoreError::KeyDropped(_)) => {
+            // The database is not damaged: its key was removed or its issuer replaced, and the next head will replace it.
+            Err(dropped @ StoreError::Superseded(_)) => {
                 live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
                 None
             }

@@ -269,8 +269,8 @@ impl Replication {
                 self.live.not_persisted();
                 Ok(())
             }
-            Err(dropped @ StoreError::KeyDropped(_)) => {
-                // The key was removed: its head no longer counts, and no other head grants access.
+            Err(dropped @ StoreError::Superseded(_)) => {
+                // The key was removed, or the issuer replaced: the head no longer counts, and no other head grants access.
                 self.live.not_persisted();
                 self.live.replace(Snapshot::withdrawn);
                 self.live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);

@@ -29,11 +29,12 @@ pub enum StoreError {
     /// The head cannot be verified.
     #[error(transparent)]
     Head(#[from] HeadError),
-    /// The newest keyset no longer holds the key that signed the head.
+    /// The newest keyset no longer lists the key that signed the head, or names another issuer.
     #[error(
-        "the key that signed the replica is not in keyset {0}; the replica is unusable until a new head arrives"
+        "keyset {0} does not list the key that signed the replica, or names another issuer; the replica is unusable until a new \
+         head arrives"
     )]
-    KeyDropped(u64),
+    Superseded(u64),
     /// The head was signed under a keyset that this node does not hold.
     #[error("the head was signed under keyset {head}, and this node's newest keyset is {keyset}")]
     KeysetVersion {
@@ -158,7 +159,7 @@ impl StoreError {
             Self::Bundle(_)
             | Self::Keyset(_)
             | Self::Head(_)
-            | Self::KeyDropped(_)
+            | Self::Superseded(_)
             | Self::KeysetVersion { .. }
             | Self::KeysetExpired(_)
             | Self::Twice(..)

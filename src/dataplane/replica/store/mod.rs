@@ -19,9 +19,8 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use crate::dataplane::node::inventory::Inventory;
 use crate::dataplane::node::schema::{self, Unfit};
 use crate::protocol::bundle::{BundleWriter, Change};
-use crate::protocol::head::{HeadError, SignedHead};
+use crate::protocol::head::SignedHead;
 use crate::protocol::id::DataPlaneId;
-use crate::protocol::jws::JwsError;
 use crate::protocol::keyset::{Keyset, KeysetError, RootSet, UnverifiedKeyset};
 use crate::protocol::record::Record;
 use crate::protocol::time::Time;
@@ -97,14 +96,14 @@ impl ReplicaStore {
         match self.held()? {
             (Some(head), Some(keyset)) => Ok(Some((keyset, head))),
             (None, Some(keyset)) if head_text(&self.connection)?.is_some() => {
-                Err(StoreError::KeyDropped(keyset.version()))
+                Err(StoreError::Superseded(keyset.version()))
             }
             _ => Ok(None),
         }
     }
 
     /// Returns the versions of the head and of the keyset held, or zero before the first one. A head whose key was removed
-    /// does not count.
+    /// or whose issuer was replaced does not count.
     pub fn position(&self) -> Result<(u64, u64), StoreError> {
         let (head, keyset) = self.held()?;
         Ok((head.map_or(0, |head| head.head().version), keyset.map_or(0, |keyset| keyset.version())))
@@ -235,8 +234,8 @@ impl ReplicaStore {
         let Some(text) = head_text(&self.connection)? else { return Ok((None, Some(keyset))) };
         match self.chain.head(&text, &keyset, &self.audience) {
             Ok(head) => Ok((Some(head), Some(keyset))),
-            // The key of this head was removed: neither the head nor its version counts any more.
-            Err(HeadError::Jws(JwsError::KeyUnknown)) => Ok((None, Some(keyset))),
+            // The key of this head was removed, or its issuer replaced: neither the head nor its version counts any more.
+            Err(error) if error.is_superseded() => Ok((None, Some(keyset))),
             Err(error) => Err(error.into()),
         }
     }

@@ -10,8 +10,7 @@ use super::summing::{self, SHARE, Sum};
 use super::{ReplicaStore, StoreError, Which, head_text, keyset_chain, ledger, read_record};
 use crate::dataplane::decide::index::Indexer;
 use crate::dataplane::decide::snapshot::{Replica, Verified};
-use crate::protocol::head::{Head, HeadError, SignedHead};
-use crate::protocol::jws::JwsError;
+use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::keyset::Keyset;
 
 /// Sum of the stored records, and the state of the database in which it was proved.
@@ -96,9 +95,7 @@ impl ReplicaStore {
         let Some(text) = head_text(&connection)? else { return Ok(None) };
         let keyset = self.chain.verify(keyset_chain(&connection)?, &self.pinned)?;
         let head = match SignedHead::verify(&text, &keyset, &self.audience) {
-            Err(HeadError::Jws(JwsError::KeyUnknown)) => {
-                return Err(StoreError::KeyDropped(keyset.version()));
-            }
+            Err(error) if error.is_superseded() => return Err(StoreError::Superseded(keyset.version())),
             verified => verified?,
         };
         Ok(Some((connection, keyset, head)))

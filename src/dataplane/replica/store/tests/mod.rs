@@ -13,6 +13,8 @@ use super::ledger::Entries;
 use super::*;
 use crate::dataplane::decide::snapshot::{Snapshot, Staleness};
 use crate::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
+use crate::protocol::bundle::{Change, write_bundle};
+use crate::protocol::head::{Head, HeadError, sign_head};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::{KeyUse, KeysetBody, KeysetKey, sign_keyset};
 use crate::protocol::record::RecordKind;
@@ -61,15 +63,19 @@ fn reason(store: &ReplicaStore, token: &TokenRecord, wall: Time) -> Reason {
 
 /// A second keyset of the world, in which another key signs heads.
 fn next_keyset() -> String {
+    keyset_with(&SigningKey::from_seed(&[9; 32]), None)
+}
+
+/// A second keyset of the world, in which `other` signs heads as `iss`.
+fn keyset_with(other: &SigningKey, iss: Option<&str>) -> String {
     let world = World::new();
     let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
-    let other = SigningKey::from_seed(&[9; 32]);
     let body = KeysetBody {
-        iss: None,
+        iss: iss.map(Into::into),
         version: 2,
         iat: T0,
         exp: T0.plus(365 * DAY),
-        keys: vec![listed(KeyUse::Token, &world.token), listed(KeyUse::Replica, &other)],
+        keys: vec![listed(KeyUse::Token, &world.token), listed(KeyUse::Replica, other)],
         roots: vec![world.root.public().jwk()],
         threshold: 1,
     };
@@ -162,11 +168,42 @@ fn a_head_whose_key_was_removed_counts_no_more() {
     store.follow(&[next_keyset()], T0).unwrap();
     for store in [&store, &open(directory.path())] {
         assert_eq!(store.position().unwrap(), (0, 2), "a head of any version is news");
-        assert!(matches!(store.standing(), Err(StoreError::KeyDropped(2))));
-        assert!(matches!(store.load(), Err(StoreError::KeyDropped(2))));
-        assert!(matches!(store.index(), Err(StoreError::KeyDropped(2))));
-        assert!(matches!(store.prove(), Err(StoreError::KeyDropped(2))));
+        assert!(matches!(store.standing(), Err(StoreError::Superseded(2))));
+        assert!(matches!(store.load(), Err(StoreError::Superseded(2))));
+        assert!(matches!(store.index(), Err(StoreError::Superseded(2))));
+        assert!(matches!(store.prove(), Err(StoreError::Superseded(2))));
     }
+}
+
+#[test]
+fn a_head_of_an_issuer_that_was_replaced_counts_no_more_and_what_was_dead_stays_dead() {
+    let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
+    let token = World::token_record(0);
+    let dead = TokenRecord { revoked_at: Some(T0), ..token.clone() };
+    let mut store = filled(directory.path(), std::slice::from_ref(&dead));
+    let keyset = keyset_with(&world.replica, Some("https://new.example"));
+    store.follow(std::slice::from_ref(&keyset), T0).unwrap();
+    for store in [&store, &open(directory.path())] {
+        assert_eq!(store.position().unwrap(), (0, 2), "a head of any version is news");
+        for refused in [
+            store.standing().map(drop),
+            store.load().map(drop),
+            store.index().map(drop),
+            store.prove().map(drop),
+        ] {
+            assert!(matches!(refused, Err(StoreError::Superseded(2))), "{refused:?}");
+        }
+    }
+    // A head of the old issuer is no way back, and the new issuer's is taken.
+    let all = records(std::slice::from_ref(&token));
+    let old = store.apply(&*world.bundle(2, &all, T0), Origin::Feed, T0);
+    assert!(matches!(old, Err(StoreError::Head(HeadError::Issuer { .. }))), "{old:?}");
+    let head = Head { iss: "https://new.example".into(), ..World::stated(1, &all, T0) };
+    let head = sign_head(&head, &world.replica);
+    let new = write_bundle(&[&keyset], &head, 0, all.into_iter().map(Change::Put)).unwrap();
+    let applied = store.apply(&*new, Origin::Feed, T0).unwrap();
+    assert_eq!(store.position().unwrap(), (1, 2));
+    assert_eq!(applied.overruled, [token.id], "the ledger stays");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn what_may_be_tampering_is_an_alarm_and_a_wrong_file_at_a_prompt_is_none() {
     }
     for (refused, kind) in [
         (StoreError::Digest(1), AlarmKind::Refused),
-        (StoreError::KeyDropped(1), AlarmKind::Refused),
+        (StoreError::Superseded(1), AlarmKind::Refused),
         (StoreError::Rollback { have: 2, got: 1 }, AlarmKind::Rollback),
         (StoreError::History { have: 1, got: 2 }, AlarmKind::History),
         (StoreError::Frozen(T0), AlarmKind::Frozen),
