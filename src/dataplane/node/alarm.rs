@@ -1,4 +1,5 @@
-//! Alarms: events that should never happen. `status` shows them, metrics count them, and each is logged at once.
+//! Alarms: events that should never happen. `status` shows them, metrics count them, and each is logged at once. One that is
+//! raised at every poll is logged once an hour.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +83,7 @@ pub struct Alarm {
     pub kind: AlarmKind,
     /// Description, as a sentence.
     pub what: String,
-    /// Number of consecutive occurrences.
+    /// Number of occurrences since it is kept.
     pub times: u64,
     /// Number of the last occurrence among all alarms since the start. Alarms are sorted by it, since the clock may be set back.
     pub number: u64,
@@ -90,25 +91,42 @@ pub struct Alarm {
 
 /// Maximum number of alarms that are kept.
 const REMEMBERED: usize = 32;
+/// Seconds after which an alarm that is raised again and again is logged again.
+const LOGGED_AGAIN: i64 = 3_600;
+
+/// Alarm, and when it was last logged.
+#[derive(Debug)]
+struct Kept {
+    alarm: Alarm,
+    logged: Time,
+}
 
 /// Alarms since the start.
 #[derive(Debug, Default)]
 pub struct Alarms {
-    latest: Mutex<VecDeque<Alarm>>,
+    latest: Mutex<VecDeque<Kept>>,
     counts: [AtomicU64; AlarmKind::ALL.len()],
 }
 
 impl Alarms {
-    /// Raises an alarm.
+    /// Raises an alarm. One that is kept already is counted, and becomes the latest.
     pub fn raise(&self, kind: AlarmKind, what: &str, now: Time) {
-        tracing::error!(alarm = kind.as_str(), "{what}");
         self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.raised();
-        match latest.back_mut().filter(|last| last.kind == kind && last.what == what) {
-            Some(last) => (last.time, last.times, last.number) = (now, last.times + 1, number),
-            None => latest.push_back(Alarm { time: now, kind, what: what.to_owned(), times: 1, number }),
+        let same = latest.iter().position(|kept| kept.alarm.kind == kind && kept.alarm.what == what);
+        let before = same.and_then(|index| latest.remove(index));
+        // A clock that was set back must not silence an alarm.
+        let logged =
+            before.as_ref().map(|kept| kept.logged).filter(|at| (0..LOGGED_AGAIN).contains(&now.since(*at)));
+        if logged.is_none() {
+            tracing::error!(alarm = kind.as_str(), "{what}");
+        } else {
+            tracing::debug!(alarm = kind.as_str(), "{what}");
         }
+        let times = before.map_or(0, |kept| kept.alarm.times) + 1;
+        let alarm = Alarm { time: now, kind, what: what.to_owned(), times, number };
+        latest.push_back(Kept { alarm, logged: logged.unwrap_or(now) });
         if latest.len() > REMEMBERED {
             latest.pop_front();
         }
@@ -117,7 +135,8 @@ impl Alarms {
     /// Returns the latest alarms, oldest first.
     #[must_use]
     pub fn latest(&self) -> Vec<Alarm> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.iter().map(|kept| kept.alarm.clone()).collect()
     }
 
     /// Returns the number of all alarms since the start.
@@ -149,5 +168,31 @@ mod tests {
         let latest = alarms.latest();
         assert_eq!(latest.len(), AlarmKind::ALL.len());
         assert!(latest.iter().all(|alarm| alarm.times == 2 && alarm.time == Time::from_unix(2)));
+    }
+
+    #[test]
+    fn alarms_that_take_turns_are_logged_once_an_hour_and_displace_no_other() {
+        let alarms = Alarms::default();
+        let log = crate::platform::logging::captured(|| {
+            alarms.raise(AlarmKind::Fork, "two heads", Time::from_unix(0));
+            for poll in 0..2 * LOGGED_AGAIN {
+                for (kind, what) in [(AlarmKind::Rollback, "an older head"), (AlarmKind::Invariant, "alive")]
+                {
+                    alarms.raise(kind, what, Time::from_unix(poll));
+                }
+            }
+            alarms.raise(AlarmKind::Rollback, "an older head", Time::from_unix(-1));
+        });
+        let logged = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+        assert_eq!((logged("two heads"), logged("an older head"), logged("alive")), (1, 3, 2), "{log}");
+        let latest = alarms.latest();
+        let kept: Vec<_> = latest.iter().map(|alarm| (alarm.kind, alarm.times)).collect();
+        let polls = 2 * u64::try_from(LOGGED_AGAIN).unwrap();
+        assert_eq!(
+            kept,
+            [(AlarmKind::Fork, 1), (AlarmKind::Invariant, polls), (AlarmKind::Rollback, polls + 1)]
+        );
+        assert!(latest.is_sorted_by_key(|alarm| alarm.number));
+        assert_eq!(alarms.count(AlarmKind::Rollback), polls + 1);
     }
 }
