@@ -68,6 +68,18 @@ fn a_host_that_was_retired_says_so_and_goes_by_its_staleness_policy() {
 }
 
 #[test]
+fn a_host_whose_statements_are_refused_does_not_say_that_they_are_taken() {
+    let rig = Rig::start();
+    retire(&rig, &node_id(&rig));
+    let said = |what: &str| std::fs::read_to_string(rig.path("halligand.log")).unwrap().contains(what);
+    let refused = "the node's statement could not be sent to the control plane";
+    until("a statement is refused", || said(refused));
+    // It looks every second, and states something every 15 seconds.
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    assert!(!said(&format!("no longer: {refused}")));
+}
+
+#[test]
 fn a_retired_host_learns_so_from_its_own_record_too() {
     let mut rig = Rig::start();
     let mut other = Node::start(&rig, "other");

@@ -121,8 +121,10 @@ impl Statements {
             if self.live.connectivity() != Connectivity::Online {
                 continue;
             }
-            let stated = self.state(&upstream).await;
-            self.stating.log(&stated, "the node's statement could not be sent to the control plane");
+            // A look without a statement is no success: it must not end the failure of the statement before it.
+            if let Some(stated) = self.state(&upstream).await.transpose() {
+                self.stating.log(&stated, "the node's statement could not be sent to the control plane");
+            }
         }
     }
 
@@ -152,8 +154,8 @@ impl Statements {
         self.live.membership.record_says(retired_at, &self.live.alarms, (self.clock)());
     }
 
-    /// States new facts at once, and repeats old ones after a while.
-    async fn state(&mut self, upstream: &Upstream) -> Result<(), StatementError> {
+    /// States new facts at once, and repeats old ones after a while. Returns `None` if there is nothing to state yet.
+    async fn state(&mut self, upstream: &Upstream) -> Result<Option<()>, StatementError> {
         let now = (self.clock)();
         let (version, head) = {
             let snapshot = self.live.snapshot();
@@ -163,7 +165,7 @@ impl Statements {
         // Read before the evidence, so that a fork that arrives meanwhile is stated next.
         let alarms = self.live.alarms.count(AlarmKind::Fork);
         if !self.stated.may_be_old(version, alarms, now) {
-            return Ok(());
+            return Ok(None);
         }
         let replication = Arc::clone(&self.replication);
         let forks = tokio::task::spawn_blocking(move || replication.forks()).await?;
@@ -171,7 +173,7 @@ impl Statements {
         let forks = forks.unwrap_or_default();
         self.stated.alarms = alarms;
         if !self.stated.due(now) && version == self.stated.version && forks.len() == self.stated.forks {
-            return Ok(());
+            return Ok(None);
         }
         let audit = self.audit_path.clone();
         let checkpoint = tokio::task::spawn_blocking(move || arrived_checkpoint(&audit)).await?;
@@ -201,7 +203,7 @@ impl Statements {
         if let Some(changes) = standing.environment_changes {
             self.environment.follow(changes, upstream, now).await?;
         }
-        Ok(())
+        Ok(Some(()))
     }
 }
 
