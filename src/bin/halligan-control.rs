@@ -123,6 +123,7 @@ impl Failure {
         match self {
             Self::Claim(ClaimError::Store(_)) | Self::Open(_) | Self::Call(CallError::Io(_)) => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
+            Self::Directory(StateError::Held { .. }) => exit::TEMPFAIL,
             Self::Signing(SigningError::File { source, .. })
             | Self::Files(FilesError::Signing(SigningError::File { source, .. }))
                 if has_no_room(source) =>
@@ -301,6 +302,8 @@ async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
             FilesError::Tls(error) => Failure::Certificate(error),
             error => error.into(),
         })?;
+    // Two of them would send every message of the webhook twice, and each would count limits and delete old rows by itself.
+    let _held = state_directory::hold(&config.state_dir)?;
     let control = open_with(config, signing)?;
     control.claim(accepted)?;
     // Tokens and data planes do not depend on this key, so the program serves all else without it.

@@ -170,7 +170,10 @@ fn record_loss(config: &Config, database: &str, reason: &str) -> ExitCode {
             );
             ExitCode::SUCCESS
         }
-        Err(error @ LossError::File { .. }) => exit::fail("halligand", exit::IOERR, &error),
+        Err(error @ (LossError::File { .. } | LossError::Directory(_))) => {
+            exit::fail("halligand", exit::IOERR, &error)
+        }
+        Err(error @ LossError::Held { .. }) => exit::fail("halligand", exit::TEMPFAIL, &error),
         Err(error) => exit::fail("halligand", exit::DATAERR, &error),
     }
 }

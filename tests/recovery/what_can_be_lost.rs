@@ -71,8 +71,10 @@ fn host(file: &str, loss: Loss) -> Promise {
         ("revocations.db", Empty) => Stops(74, "is empty, though this host had one; put the file back"),
         ("revocations.db", _) => Stops(74, "the revocations' database"),
         ("node.json", Missing) => Stops(69, "this node is not enrolled"),
-        ("node.json", _) => Stops(78, "node.json"),
-        ("node.pem", Missing) => Stops(78, "is missing; put the node's key back"),
+        ("node.json", _) => Stops(78, "node.json is not understood"),
+        ("node.pem", Missing) => {
+            Stops(78, "is missing; put the node's key back, or run `halligand new-identity`")
+        }
         ("node.pem", _) => Stops(78, "node.pem"),
         _ => unreachable!("{file}"),
     }
@@ -357,6 +359,35 @@ fn a_second_daemon_on_a_state_directory_is_told_who_holds_it() {
         assert!(ended.status.code() == Some(75) && said.contains(&holder), "{other:?}: {said}");
         std::fs::write(rig.path("node/lock"), "").unwrap();
     }
+}
+
+#[test]
+fn a_second_control_plane_on_a_state_directory_is_told_who_holds_it() {
+    let rig = Rig::start();
+    let ended = rig.control_command("serve").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let holder = format!("is in use by process {} (halligan-control)", rig.control.as_ref().unwrap().id());
+    assert!(ended.status.code() == Some(75) && said.contains(&holder), "{said}");
+    // What works beside it goes on doing so.
+    for arguments in [&["check-config"][..], &["recover", "--above", "9"]] {
+        let ended = rig.control_command(arguments[0]).args(&arguments[1..]).output().unwrap();
+        assert!(ended.status.success(), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn no_loss_is_accepted_before_it_happened() {
+    let mut rig = Rig::start();
+    let early = accept_loss(&rig, "revocations.db");
+    let said = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert!(early.status.code() == Some(75) && said.contains("stop the daemon"), "{early:?}");
+    let (_, value) = host_that_revoked(&mut rig);
+    std::fs::remove_file(rig.path("node/revocations.db")).unwrap();
+    let (code, said) = start(&mut rig).unwrap_err();
+    assert!(code == 74 && said.contains("accept-loss"), "{code} {said}");
+    assert!(accept_loss(&rig, "revocations.db").status.success());
+    start(&mut rig).unwrap();
+    assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").reason(), "token_revoked");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::dataplane::uplink::outage::OutageError;
 use crate::dataplane::uplink::reconcile::revocations_told;
 use crate::platform::clock::Clock;
 use crate::platform::private_file::write_private;
-use crate::platform::state_directory::own_uid;
+use crate::platform::state_directory::{self, StateError, own_uid};
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::revocation::{RevocationError, check_reason};
 use crate::protocol::time::Time;
@@ -34,6 +34,20 @@ pub enum LossError {
         "only the loss of {REVOCATIONS} has to be accepted, not that of {0}; every other database is begun anew by itself"
     )]
     Database(String),
+    /// A process holds the state directory: a daemon that runs has its revocations, and an acceptance would cover a later loss.
+    #[error(
+        "process {holder} works on {path}; a loss is accepted only after a start that refused because of it: stop the daemon \
+         (systemctl stop halligand.socket halligand-admin.socket halligand)"
+    )]
+    Held {
+        /// Path of the state directory.
+        path: PathBuf,
+        /// Process, as it described itself in the lock file.
+        holder: String,
+    },
+    /// The lock of the state directory cannot be checked.
+    #[error(transparent)]
+    Directory(#[from] StateError),
     /// The reason breaks the rules of [`crate::protocol::revocation::check_reason`].
     #[error(transparent)]
     Reason(#[from] RevocationError),
@@ -65,6 +79,9 @@ pub fn accept_loss(state: &Path, database: &str, reason: &str, now: Time) -> Res
         return Err(LossError::Database(database.to_owned()));
     }
     check_reason(reason)?;
+    if let Some(holder) = state_directory::holder(state)? {
+        return Err(LossError::Held { path: state.to_owned(), holder });
+    }
     let path = state.join(ACCEPTED_LOSS);
     let failed = |source| LossError::File { path: path.clone(), source };
     let operator = format!("uid {}", own_uid().map_err(failed)?);

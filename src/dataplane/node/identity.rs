@@ -32,7 +32,8 @@ pub enum IdentityError {
     },
     /// A required private key is missing.
     #[error(
-        "the key file {0} is missing; put the node's key back, or enrol the node again in an empty state directory"
+        "the key file {0} is missing; put the node's key back, or run `halligand new-identity` and give this host a new enrolment \
+         token"
     )]
     Missing(PathBuf),
     /// Other users may read a private key.
@@ -68,7 +69,10 @@ pub enum IdentityError {
         source: KeysetError,
     },
     /// The identity file cannot be parsed.
-    #[error("{path} is not understood: {source}")]
+    #[error(
+        "{path} is not understood: {source}; put it back from a backup, or run `halligand new-identity` and give this host a new \
+         enrolment token"
+    )]
     Parse {
         /// Path of the file.
         path: PathBuf,
