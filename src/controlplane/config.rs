@@ -13,7 +13,9 @@ use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 use super::retention::Retention;
-use crate::platform::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
+use crate::platform::configuration::{
+    self, Bound, Configuration, Wrong, bound, check_hosts, check_listeners,
+};
 use crate::platform::net::network;
 use crate::platform::net::origin::{host_of, keeps_secrets};
 
@@ -165,7 +167,7 @@ impl Configuration for Config {
     const BOUNDS: &'static [Bound] = &BOUNDS;
 
     fn check(&self) -> Result<(), Wrong> {
-        Ok(())
+        check_listeners(&[("listen", &[self.listen]), ("metrics_listen", self.metrics_listen.as_slice())])
     }
 }
 

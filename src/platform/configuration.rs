@@ -1,9 +1,9 @@
 //! Reads the configuration file (TOML) of either program. An invalid file is rejected as a whole, with its first fault
 //! in one sentence.
 
-use std::path::{Path, PathBuf};
-
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -175,7 +175,29 @@ fn deserialize<T: DeserializeOwned>(text: &str) -> Result<T, (toml::de::Error, O
     })
 }
 
-/// Finds the first number outside its bounds. Returns its byte offset, its key and the accepted range.
+/// Checks that no two settings listen on one address: each of `listeners` has its key and its addresses. An unspecified address
+/// covers all of its family. Port 0 is any free port.
+pub fn check_listeners(listeners: &[(&str, &[SocketAddr])]) -> Result<(), Wrong> {
+    let all = |ip: IpAddr, other: IpAddr| ip.is_unspecified() && ip.is_ipv4() == other.is_ipv4();
+    let same = |one: &SocketAddr, other: &SocketAddr| {
+        let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+        one.port() != 0 && one.port() == other.port() && (a == b || all(a, b) || all(b, a))
+    };
+    for (at, (key, addresses)) in listeners.iter().enumerate() {
+        let earlier =
+            listeners.iter().take(at).flat_map(|(key, list)| list.iter().map(move |one| (*key, one)));
+        for (before, one) in earlier {
+            if let Some(address) = addresses.iter().find(|address| same(one, address)) {
+                let what = format!("{address} is taken by {one} in {before}; name another address or port");
+                return Err(Wrong { key: (*key).into(), what });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Finds the first number outside its bounds, or the first text that no setting can have. Returns its byte offset, its key and
+/// what is accepted.
 fn outside(table: &DeTable<'_>, path: &str, bounds: &[Bound]) -> Option<(usize, Wrong)> {
     let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     table.iter().find_map(|(key, value)| outside_value(value, &at(key.get_ref()), bounds))
@@ -191,6 +213,11 @@ fn outside_value(value: &Spanned<DeValue<'_>>, path: &str, bounds: &[Bound]) -> 
             (number.to_string(), read.map_or_else(|_| String::new(), |number| number.to_string()))
         }
         DeValue::Float(number) => (number.to_string(), number.as_str().to_owned()),
+        // An empty path is the current directory to some calls, and no file to others.
+        DeValue::String(text) if text.is_empty() || text.contains('\0') => {
+            let what = "the text is empty, or has a NUL; set a value, or leave the key out".into();
+            return Some((value.span().start, Wrong { key: path.into(), what }));
+        }
         _ => return None,
     };
     let bound = bounds.iter().find(|bound| covers(bound.key, path))?;
@@ -293,6 +320,50 @@ mod tests {
             }
         }
     }
+    #[test]
+    fn a_text_that_is_empty_or_has_a_nul_is_refused_with_its_key() {
+        let said = |text: &str| {
+            let read: Result<toml::Table, _> = parse(Path::new("a.toml"), text);
+            read.map_err(|error| error.to_string())
+        };
+        for (text, words) in [
+            ("a = \"\"", "line 1: a: the text is empty"),
+            ("[b]\nc = ''", "line 2: b.c: the text is empty"),
+            ("b = { c = ['x', ''] }", "line 1: b.c: the text is empty"),
+            ("\n[[d]]\ne = \"x\\u0000y\"", "line 3: d.e: the text is empty, or has a NUL"),
+        ] {
+            let error = said(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        assert!(said("a = ' '\nb = []\nc = \"\u{e9}\"").is_ok());
+    }
+
+    #[test]
+    fn an_address_is_listened_on_once() {
+        let taken = |one: &str, other: &str| {
+            let (one, other) = ([one.parse().unwrap()], [other.parse().unwrap()]);
+            check_listeners(&[("a", &one), ("none", &[]), ("b.c", &other)]).map_err(|wrong| wrong.key)
+        };
+        for (one, other) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "0.0.0.0:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+        ] {
+            assert_eq!(taken(one, other), Err("b.c".into()), "{one} {other}");
+        }
+        for (one, other) in [
+            ("127.0.0.1:80", "127.0.0.1:81"),
+            ("127.0.0.1:80", "127.0.0.2:80"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            // Both work where net.ipv6.bindv6only is set.
+            ("[::]:80", "0.0.0.0:80"),
+        ] {
+            assert_eq!(taken(one, other), Ok(()), "{one} {other}");
+        }
+    }
+
     #[test]
     fn a_value_is_no_key() {
         assert_eq!(key("x = 1\na.b-c ="), Some("a.b-c"));

@@ -138,3 +138,46 @@ fn ends_of_certificate_authorities_are_told_before() {
         assert!(told, "{name}: {said}");
     }
 }
+
+#[test]
+fn what_stands_where_the_daemon_would_write_is_refused_and_stays() {
+    let mut rig = Rig::start();
+    rig.synced();
+    rig.daemon.take().unwrap().terminate();
+    let good = rig.daemon_config();
+    let file = rig.path("file");
+    std::fs::write(&file, "somebody's").unwrap();
+    let (path, long) = (file.display(), rig.path(&"x".repeat(120)));
+    let socket = format!("admin_socket = '{}'", rig.path("admin.sock").display());
+    let with_socket = |path: String| good.replace(&socket, &format!("admin_socket = '{path}'"));
+    let key = rig.path("node/node.pem");
+    let before = std::fs::read(&key).unwrap();
+    for (text, words) in [
+        (with_socket(path.to_string()), "something else than a socket stands there"),
+        (with_socket(format!("{path}/admin.sock")), "a part of the path is no directory"),
+        (with_socket(long.display().to_string()), "name another path in listen.admin_socket"),
+        (with_socket(String::new()), "listen.admin_socket: the text is empty"),
+        (
+            format!("{good}[code]\ndirectory = '{path}'\n"),
+            "it is no directory; name another in code.directory",
+        ),
+        (
+            format!("{good}[environment]\ndirectory = '{path}'\n"),
+            "it is no directory; name another in environment.directory",
+        ),
+        (
+            format!("{good}[upstream_identity]\njwks_file = '{}'\n", key.display()),
+            "upstream_identity.jwks_file: ",
+        ),
+    ] {
+        assert_ne!(text, good);
+        std::fs::write(rig.path("halligand.toml"), &text).unwrap();
+        let (code, said) = run(env!("CARGO_BIN_EXE_halligand"), &rig.path("halligand.toml"), "check-config");
+        assert!(code == Some(78) && said.contains(words), "{words}: {code:?} {said}");
+    }
+    // The JWK set replaces a file at each start.
+    let (code, said) = run(env!("CARGO_BIN_EXE_halligand"), &rig.path("halligand.toml"), "run");
+    assert!(code == Some(78) && said.contains("upstream_identity.jwks_file"), "{code:?} {said}");
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody's");
+}

@@ -23,7 +23,9 @@ use crate::dataplane::decide::staleness::Staleness;
 use crate::dataplane::faces::gateway::config::GatewayConfig;
 use crate::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
 use crate::dataplane::observe::traces::config::TracingConfig;
-use crate::platform::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
+use crate::platform::configuration::{
+    self, Bound, ConfigError, Configuration, Wrong, check_hosts, check_listeners,
+};
 use crate::platform::net::origin::keeps_secrets;
 use crate::platform::text::{NAME_RULE, is_name};
 
@@ -293,7 +295,14 @@ impl Configuration for Config {
         for (id, deployment) in behind {
             check_hosts(&deployment.hosts, &format!("gateway.deployments.{id}.hosts"), &mut seen)?;
         }
-        Ok(())
+        let gateway = self.gateway.as_ref().map_or(&[][..], |gateway| &gateway.listen);
+        check_listeners(&[
+            ("listen.http", &self.listen.http),
+            ("listen.grpc", &self.listen.grpc),
+            ("peers.listen", &self.peers.listen),
+            ("gateway.listen", gateway),
+        ])?;
+        self.check_files_are_apart()
     }
 }
 

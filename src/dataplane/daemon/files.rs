@@ -1,9 +1,10 @@
 //! Files that a start reads. `check-config` reads them with the same functions, so that it rejects every file that a start
 //! rejects.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::StartError;
+use super::{StartError, admin};
 use crate::dataplane::config::Config;
 use crate::dataplane::decide::routes::RouteMaps;
 use crate::dataplane::faces::gateway;
@@ -100,6 +101,20 @@ pub fn check_files(config: &Config, now: Time) -> Result<ReadEnds, StartError> {
         ConfiguredFiles::read(config)?;
     state_directory::examine(&config.state_dir)?;
     NodeFiles::read(config)?;
+    admin::examine(&config.listen.admin_socket).map_err(|source| StartError::Listen {
+        address: config.listen.admin_socket.display().to_string(),
+        source,
+    })?;
+    for (key, path) in [
+        ("environment.directory", config.environment_directory()),
+        ("code.directory", config.code_directory()),
+    ] {
+        if std::fs::metadata(&path).is_ok_and(|found| !found.is_dir()) {
+            let what = format!("it is no directory; name another in {key}");
+            let source = std::io::Error::new(ErrorKind::NotADirectory, what);
+            return Err(IdentityError::File { path, source }.into());
+        }
+    }
     let fault = unreadable_roots.into_iter().chain(unreadable_airflow_keys).next();
     fault.map_or_else(|| Ok(ReadEnds::read(config, &roots, now)), |fault| Err(fault.into()))
 }

@@ -73,7 +73,9 @@ pub(super) fn upstream_identity(
     clock: &Clock,
     rng: &mut dyn CryptoRng,
 ) -> Result<Option<Arc<UpstreamIdentity>>, StartError> {
-    let (Some(wanted), Some(key_file)) = (&config.upstream_identity, config.upstream_key_file()) else {
+    let (Some(wanted), Some(key_file), Some(path)) =
+        (&config.upstream_identity, config.upstream_key_file(), config.jwks_file())
+    else {
         return Ok(None);
     };
     let key = match known {
@@ -81,7 +83,6 @@ pub(super) fn upstream_identity(
         None => make_node_key(&key_file, rng)?,
     };
     let identity = UpstreamIdentity::new(key, wanted.clone(), Arc::clone(clock)).beside(airflow_keys);
-    let path = wanted.jwks_file.clone().unwrap_or_else(|| config.state_dir.join("jwks.json"));
     identity.write_jwks(&path).map_err(|source| IdentityError::File { path, source })?;
     Ok(Some(Arc::new(identity)))
 }

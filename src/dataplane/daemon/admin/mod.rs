@@ -99,11 +99,7 @@ pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
         Err(error) => error.kind() == ErrorKind::ConnectionRefused,
     };
     match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            let what = "something else than a socket stands there; move it away, or name another path in \
-                        listen.admin_socket";
-            return Err(std::io::Error::new(ErrorKind::AlreadyExists, what));
-        }
+        Ok(found) if !found.file_type().is_socket() => return Err(not_a_socket()),
         Ok(_) if !dead => {
             let what = "another program's socket stands there; stop that program, or name another path in \
                         listen.admin_socket";
@@ -117,6 +113,29 @@ pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
     // Members of the socket's group may connect. The answer depends on their user id.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// Rejects a path of the admin socket that [`listen`] rejects whatever runs at the moment, and changes nothing.
+pub fn examine(path: &Path) -> std::io::Result<()> {
+    std::os::unix::net::SocketAddr::from_pathname(path).map_err(|error| {
+        std::io::Error::new(error.kind(), format!("{error}; name another path in listen.admin_socket"))
+    })?;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(not_a_socket()),
+        // A file in place of a directory. What only its owner may see is not refused.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Err(std::io::Error::new(
+            error.kind(),
+            "a part of the path is no directory; name another path in listen.admin_socket",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn not_a_socket() -> std::io::Error {
+    std::io::Error::new(
+        ErrorKind::AlreadyExists,
+        "something else than a socket stands there; move it away, or name another path in listen.admin_socket",
+    )
 }
 
 /// User at the other end of a connection, by the kernel's credentials (`SO_PEERCRED`).
