@@ -1,23 +1,24 @@
 //! Names that people give to objects.
 
-use std::cmp::Ordering;
+use serde_json::Value;
 
 use super::error::Error;
 use crate::api::instant::Instant;
 use crate::api::page::NamedField;
 use crate::platform::text::{NAME_RULE, is_name, is_unseen};
 
-/// Compares two objects by a field that every list of objects with a name can be sorted by. Each object is given by its
-/// name, its time of creation and the time of its last change.
-pub(in crate::controlplane) fn compare(
+/// Returns the value of a field that every list of objects with a name can be sorted by: of an object's name, its time of
+/// creation and the time of its last change.
+pub(in crate::controlplane) fn sort_key(
     field: NamedField,
-    a: (&str, Instant, Instant),
-    b: (&str, Instant, Instant),
-) -> Ordering {
+    name: &str,
+    created_at: Instant,
+    updated_at: Instant,
+) -> Value {
     match field {
-        NamedField::Name => a.0.cmp(b.0),
-        NamedField::CreatedAt => a.1.cmp(&b.1),
-        NamedField::UpdatedAt => a.2.cmp(&b.2),
+        NamedField::Name => name.into(),
+        NamedField::CreatedAt => created_at.time().unix().into(),
+        NamedField::UpdatedAt => updated_at.time().unix().into(),
     }
 }
 

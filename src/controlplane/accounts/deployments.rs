@@ -16,7 +16,7 @@ use crate::controlplane::calls::precondition::{IfMatch, entity_tag};
 use crate::controlplane::calls::subjects::{PROGRAM, subject, unnamed};
 use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_description, check_name, compare, name_conflict};
+use crate::controlplane::names::{check_description, check_name, name_conflict, sort_key};
 use crate::controlplane::replica::publish;
 use crate::protocol::bundle::Change;
 use crate::protocol::host::host_name;
@@ -228,7 +228,6 @@ impl ControlPlane {
                     deployments.push(found.shown(self, connection, actor)?);
                 }
             }
-            let key = |item: &Deployment| (item.created_at, item.updated_at);
             let (deployments, extent) = listed(
                 page,
                 "deployments",
@@ -236,7 +235,7 @@ impl ControlPlane {
                 deployments,
                 // Two workspaces can have deployments of one name.
                 |item| format!("{}\u{0}{}", item.name, item.id),
-                |field, a, b| compare(field, (&a.name, key(a).0, key(a).1), (&b.name, key(b).0, key(b).1)),
+                |field, item| sort_key(field, &item.name, item.created_at, item.updated_at),
             )?;
             Ok(DeploymentPage { deployments, extent })
         })

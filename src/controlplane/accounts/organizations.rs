@@ -14,7 +14,7 @@ use crate::controlplane::access::authorization::{Actor, Operation, OrganizationR
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_name, compare};
+use crate::controlplane::names::{check_name, sort_key};
 use crate::protocol::time::Time;
 
 /// Result of the first start.
@@ -71,14 +71,13 @@ impl ControlPlane {
         page: Page,
     ) -> Result<OrganizationPage, Error> {
         let own = vec![self.show_organization(actor, &actor.organization)?];
-        let key = |item: &Organization| (item.created_at, item.updated_at);
         let (organizations, extent) = listed(
             page,
             "organizations",
             &filter.sorts,
             own,
             |item| item.name.clone(),
-            |field, a, b| compare(field, (&a.name, key(a).0, key(a).1), (&b.name, key(b).0, key(b).1)),
+            |field, item| sort_key(field, &item.name, item.created_at, item.updated_at),
         )?;
         Ok(OrganizationPage { organizations, extent })
     }

@@ -161,10 +161,10 @@ impl ControlPlane {
                 &filter.sorts,
                 users,
                 |user| user.email.clone(),
-                |field, a, b| match field {
-                    UserField::Username => a.email.cmp(&b.email),
-                    UserField::CreatedAt => a.created_at.cmp(&b.created_at),
-                    UserField::UpdatedAt => a.updated_at.cmp(&b.updated_at),
+                |field, user| match field {
+                    UserField::Username => user.email.clone().into(),
+                    UserField::CreatedAt => user.created_at.time().unix().into(),
+                    UserField::UpdatedAt => user.updated_at.time().unix().into(),
                 },
             )?;
             Ok(UserPage { users, extent })

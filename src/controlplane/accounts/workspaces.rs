@@ -10,7 +10,7 @@ use crate::controlplane::access::authorization::{Actor, Operation, Scope};
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_description, check_name, compare, name_conflict};
+use crate::controlplane::names::{check_description, check_name, name_conflict, sort_key};
 use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
@@ -153,14 +153,13 @@ impl ControlPlane {
                     workspaces.push(found.shown(connection)?);
                 }
             }
-            let key = |item: &Workspace| (item.created_at, item.updated_at);
             let (workspaces, extent) = listed(
                 page,
                 "workspaces",
                 sorts,
                 workspaces,
                 |item| item.name.clone(),
-                |field, a, b| compare(field, (&a.name, key(a).0, key(a).1), (&b.name, key(b).0, key(b).1)),
+                |field, item| sort_key(field, &item.name, item.created_at, item.updated_at),
             )?;
             Ok(WorkspacePage { workspaces, extent })
         })

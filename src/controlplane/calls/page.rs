@@ -153,39 +153,57 @@ impl Range {
         Some(BASE64URL.encode(serde_json::json!([self.list, key, id]).to_string()))
     }
 
-    /// Does the same with a list in memory that is sorted by a text alone.
-    fn slice<T>(&self, all: Vec<T>, place: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+    /// Does the same with a list in memory that is sorted by `compare`.
+    fn slice<T>(
+        &self,
+        all: Vec<T>,
+        place: impl Fn(&T) -> (Value, String),
+        compare: impl Fn(&(Value, String), &(Value, String)) -> Ordering,
+    ) -> (Vec<T>, Option<String>) {
         let skip = usize::try_from(self.offset).unwrap_or(usize::MAX);
         let rows = usize::try_from(self.rows()).unwrap_or(usize::MAX);
-        let after = self.after.as_ref().map(|(_, after)| after);
-        let rest = all.into_iter().filter(|item| after.is_none_or(|after| place(item) > *after));
-        let mut found: Vec<T> = rest.skip(skip).take(rows).collect();
-        let next = self.cut(&mut found, |item| (Value::from(0), place(item)));
+        let after = self.after.as_ref();
+        let follows = |item: &T| after.is_none_or(|after| compare(&place(item), after).is_gt());
+        let mut found: Vec<T> = all.into_iter().filter(follows).skip(skip).take(rows).collect();
+        let next = self.cut(&mut found, place);
         (found, next)
     }
 }
 
-/// Sorts a list in memory and cuts a page out of it. In the order of `place`, which is that of an empty `sorts`, the page has
-/// a cursor; no two items have the same place.
-pub(in crate::controlplane) fn listed<T, F: SortField>(
+/// Compares two values of one sort key, which are texts or numbers.
+fn compare_keys(a: &Value, b: &Value) -> Ordering {
+    a.as_i64().cmp(&b.as_i64()).then_with(|| a.as_str().cmp(&b.as_str()))
+}
+
+/// Sorts a list in memory by the values of `key`, and then by `place`, and cuts a page out of it. No two items have the same
+/// place. In the order of at most one key the page has a cursor.
+pub(in crate::controlplane) fn listed<T, F: SortField + PartialEq>(
     page: Page,
     list: &str,
     sorts: &[Sort<F>],
     mut items: Vec<T>,
     place: impl Fn(&T) -> String,
-    compare: impl Fn(F, &T, &T) -> Ordering,
+    key: impl Fn(F, &T) -> Value,
 ) -> Result<(Vec<T>, Extent), Error> {
-    let range = check_order(page, list.to_owned(), sorts.is_empty())?;
+    let range = check_sorted(page, list, sorts)?;
     items.sort_by_cached_key(&place);
+    let in_order = |sort: &Sort<F>, a: &Value, b: &Value| {
+        let order = compare_keys(a, b);
+        if sort.descending { order.reverse() } else { order }
+    };
     items.sort_by(|a, b| {
-        let by = |sort: &Sort<F>| {
-            let order = compare(sort.field, a, b);
-            if sort.descending { order.reverse() } else { order }
-        };
+        let by = |sort: &Sort<F>| in_order(sort, &key(sort.field, a), &key(sort.field, b));
         sorts.iter().map(by).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     });
     let total_count = items.len() as u64;
-    let (items, next_cursor) = range.slice(items, place);
+    let (items, next_cursor) = range.slice(
+        items,
+        |item| (sorts.first().map_or(Value::from(0), |sort| key(sort.field, item)), place(item)),
+        |(a, id_a), (b, id_b)| {
+            let by = sorts.first().map_or(Ordering::Equal, |sort| in_order(sort, a, b));
+            by.then_with(|| id_a.cmp(id_b))
+        },
+    );
     let extent = Extent { total_count, offset: range.offset, limit: range.limit, next_cursor };
     Ok((items, extent))
 }
@@ -198,7 +216,7 @@ pub(in crate::controlplane) fn unsorted<T>(
     place: impl Fn(&T) -> String,
 ) -> Result<(Vec<T>, Extent), Error> {
     let sorts: [Sort<NamedField>; 0] = [];
-    listed(page, list, &sorts, items, place, |_, _, _| Ordering::Equal)
+    listed(page, list, &sorts, items, place, |_, _| Value::Null)
 }
 
 /// Returns a pattern for `LIKE … ESCAPE '\'` that finds `text` anywhere, with its special characters escaped.
@@ -247,12 +265,12 @@ mod tests {
         use crate::api::page::NamedField::{CreatedAt, Name};
         let items = || vec![("b", 2), ("a", 2), ("c", 1)];
         let part = |cursor, sorts: &[Sort<NamedField>]| {
-            let compare = |field: NamedField, a: &(&str, i32), b: &(&str, i32)| match field {
-                Name => a.0.cmp(b.0),
-                _ => a.1.cmp(&b.1),
+            let key = |field: NamedField, item: &(&str, i32)| match field {
+                Name => Value::from(item.0),
+                _ => Value::from(item.1),
             };
             let page = Page { offset: 0, limit: 2, cursor };
-            listed(page, "x", sorts, items(), |item| item.0.to_owned(), compare)
+            listed(page, "x", sorts, items(), |item| item.0.to_owned(), key)
         };
         let (first, extent) = part(None, &[]).unwrap();
         assert_eq!((first, extent.total_count), (vec![("a", 2), ("b", 2)], 3));
@@ -260,6 +278,46 @@ mod tests {
         let by = |field, descending| Sort { field, descending };
         let (sorted, extent) = part(None, &[by(CreatedAt, true), by(Name, true)]).unwrap();
         assert_eq!((sorted, extent.next_cursor.clone()), (vec![("b", 2), ("a", 2)], None));
+    }
+
+    #[test]
+    fn a_list_in_memory_shows_each_item_once_in_the_order_of_a_key_while_others_come_and_go() {
+        use crate::api::page::NamedField::{CreatedAt, Name};
+        for (field, descending) in [(Name, false), (Name, true), (CreatedAt, false), (CreatedAt, true)] {
+            let mut items: Vec<(String, i64)> = (10..30).map(|n| (format!("{n}"), n * 7 % 5)).collect();
+            let sorts = [Sort { field, descending }];
+            let (mut cursor, mut seen) = (None, Vec::new());
+            loop {
+                let key = |field: NamedField, item: &(String, i64)| match field {
+                    Name => Value::from(item.0.clone()),
+                    _ => Value::from(item.1),
+                };
+                let page = Page { offset: 0, limit: 3, cursor };
+                let place = |item: &(String, i64)| item.0.clone();
+                let (found, extent) = listed(page, "x", &sorts, items.clone(), place, key).unwrap();
+                seen.extend(found.iter().map(|item| item.0.clone()));
+                // The last item shown is removed, and others come before and after it.
+                let last = found.last().unwrap().clone();
+                items.retain(|item| *item != last);
+                items.extend([
+                    (format!("0{}", seen.len()), last.1 - 1),
+                    (format!("9{}", seen.len()), last.1 - 1),
+                ]);
+                cursor = extent.next_cursor;
+                if cursor.is_none() || seen.len() > 200 {
+                    break;
+                }
+            }
+            let sorted: std::collections::BTreeSet<&String> = seen.iter().collect();
+            assert_eq!(sorted.len(), seen.len(), "{field:?} {descending}: twice");
+            assert!((10..30).all(|n| seen.contains(&n.to_string())), "{field:?} {descending}: {seen:?}");
+            let page = Page { offset: 0, limit: 3, cursor: None };
+            let key = |_: NamedField, item: &(String, i64)| Value::from(item.1);
+            let (_, extent) = listed(page, "x", &sorts, items, |item| item.0.clone(), key).unwrap();
+            let other = Page { offset: 0, limit: 3, cursor: extent.next_cursor };
+            let reversed = [Sort { field, descending: !descending }];
+            assert!(check_sorted(other, "x", &reversed).is_err(), "in another order");
+        }
     }
 
     #[test]

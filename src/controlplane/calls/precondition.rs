@@ -26,7 +26,8 @@ impl IfMatch {
     ) -> Result<(), Error> {
         let Some(seen) = &self.0 else { return Ok(()) };
         let tag = tag()?;
-        if seen.split(',').map(str::trim).any(|seen| seen == tag || seen == "*") {
+        // `*` stands alone; no element of a list (section 13.1.1).
+        if seen.trim() == "*" || seen.split(',').any(|seen| seen.trim() == tag) {
             return Ok(());
         }
         Err(Error::Stale)
@@ -47,6 +48,7 @@ mod tests {
             (Some("*".into()), true),
             (Some(format!("\"x\", {tag}")), true),
             (Some("\"x\"".into()), false),
+            (Some("*, \"x\"".into()), false),
         ] {
             assert_eq!(IfMatch(seen.clone()).check(|| Ok(tag.clone())).is_ok(), good, "{seen:?}");
         }

@@ -6,11 +6,13 @@ mod custom;
 mod version;
 
 use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::Value;
 
 pub(in crate::controlplane) use version::RoleVersion;
 
 use self::built_in::{OrganizationRole, WorkspaceRole};
 use crate::api::id::RoleId;
+use crate::api::instant::Instant;
 use crate::api::page::{NamedField, Page};
 use crate::api::role::{Role, RoleFilter, RoleHistory, RolePage};
 use crate::controlplane::ControlPlane;
@@ -138,12 +140,13 @@ impl ControlPlane {
             Ok(roles)
         })?;
         // A custom role has both times.
-        let order = |field: NamedField, a: &Role, b: &Role| match field {
-            NamedField::Name => a.name.cmp(&b.name),
-            NamedField::CreatedAt => a.created_at.cmp(&b.created_at),
-            NamedField::UpdatedAt => a.updated_at.cmp(&b.updated_at),
+        let seconds = |at: Option<Instant>| Value::from(at.map_or(0, |at| at.time().unix()));
+        let key = |field: NamedField, role: &Role| match field {
+            NamedField::Name => role.name.clone().into(),
+            NamedField::CreatedAt => seconds(role.created_at),
+            NamedField::UpdatedAt => seconds(role.updated_at),
         };
-        let (roles, extent) = listed(page, "roles", &filter.sorts, roles, |role| role.name.clone(), order)?;
+        let (roles, extent) = listed(page, "roles", &filter.sorts, roles, |role| role.name.clone(), key)?;
         let built_in = || built_in_roles().into_iter().filter(matches).collect();
         let default_roles = filter.include_default_roles.then(built_in);
         Ok(RolePage { roles, default_roles, extent })
