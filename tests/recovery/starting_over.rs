@@ -255,7 +255,9 @@ fn what_is_rotated_after_another_recovery_from_the_same_backup_opens() {
         estate.plane.recover(version, None).unwrap();
         // More than once: the numbers go on from the first one.
         for _ in 0..2 {
-            tokens.iter().for_each(|token| estate.rotate_token(token));
+            for token in &tokens {
+                estate.rotate_token(token);
+            }
         }
         version = estate.poll(&host).unwrap();
         let rejected = tokens.iter().filter(|token| dead(&host, token)).count();

@@ -187,7 +187,7 @@ mod tests {
         assert_eq!((logged("two heads"), logged("an older head"), logged("alive")), (1, 3, 2), "{log}");
         let latest = alarms.latest();
         let kept: Vec<_> = latest.iter().map(|alarm| (alarm.kind, alarm.times)).collect();
-        let polls = 2 * u64::try_from(LOGGED_AGAIN).unwrap();
+        let polls = 2 * LOGGED_AGAIN.unsigned_abs();
         assert_eq!(
             kept,
             [(AlarmKind::Fork, 1), (AlarmKind::Invariant, polls), (AlarmKind::Rollback, polls + 1)]
