@@ -17,7 +17,7 @@ use crate::dataplane::node::state::Live;
 use crate::dataplane::revocations::{LedgerError, Revocations};
 use crate::protocol::event::{Connectivity, Event, EventKind};
 use crate::protocol::outage::{End, Ended, LogFault, MergedRevocation, Opening, OutageState, Report, Use};
-use crate::protocol::reconciliation::{AlarmNote, MAX_LINES, OutageStatement};
+use crate::protocol::reconciliation::{AlarmNote, MAX_ALARMS, MAX_LINES, OutageStatement};
 use crate::protocol::time::Time;
 
 /// Migrations; a released one is never edited.
@@ -118,6 +118,10 @@ struct Before {
     answered: Option<Time>,
     /// Number of alarms at the beginning of the outage.
     alarms: u64,
+    /// Alarms of the open outage that were raised before the last restart.
+    earlier: Vec<AlarmNote>,
+    /// Number of alarms when those of the open outage were last stored.
+    stored: u64,
 }
 
 impl Outages {
@@ -132,7 +136,8 @@ impl Outages {
         let connection = schema::open(path, &MIGRATIONS)??;
         check_complete(&connection)?;
         let last = extent(&audit_path)?.last;
-        let before = Mutex::new(Before { seen: last, sequence: last, ..Before::default() });
+        let earlier = open_one(&connection)?.map(|open| open.statement.alarms).unwrap_or_default();
+        let before = Mutex::new(Before { seen: last, sequence: last, earlier, ..Before::default() });
         Ok(Self { connection: Mutex::new(connection), live, prover, revocations, audit_path, before })
     }
 
@@ -168,6 +173,7 @@ impl Outages {
                 let first = {
                     let mut before = self.before();
                     before.alarms = self.live.alarms.raised();
+                    before.earlier.clear();
                     before.sequence + 1
                 };
                 let cause = standing.last_error.unwrap_or_default();
@@ -188,6 +194,7 @@ impl Outages {
                     [REMEMBERED],
                 )?;
             }
+            (Connectivity::Offline, Some(open)) => self.store_alarms(&connection, &open.statement)?,
             (Connectivity::Online, Some(open)) => {
                 self.end(&connection, &self.ending(open.statement, standing.progress.connectivity_since)?)?;
             }
@@ -226,19 +233,37 @@ impl Outages {
         Ok(())
     }
 
-    fn ending(&self, open: OutageStatement, now: Time) -> Result<OutageStatement, OutageError> {
+    /// Stores the alarms of the open outage, so that a restart does not remove them from its report.
+    fn store_alarms(&self, connection: &Connection, open: &OutageStatement) -> Result<(), OutageError> {
+        let raised = self.live.alarms.raised();
+        if raised == self.before().stored {
+            return Ok(());
+        }
+        let alarms = serde_json::to_string(&self.alarms_since(open.began_at)).unwrap_or_default();
+        let update = "UPDATE outage SET alarms = ?2 WHERE id = ?1 AND ended_at IS NULL";
+        connection.execute(update, params![open.id, alarms])?;
+        self.before().stored = raised;
+        Ok(())
+    }
+
+    /// Returns the alarms of an outage that began at `began_at`, those from before a restart first.
+    fn alarms_since(&self, began_at: Time) -> Vec<AlarmNote> {
+        let before = self.before();
         // Selected by their numbers too: after a clock was corrected, their times may lie before the beginning.
-        let before = self.before().alarms;
-        let meanwhile = |alarm: &Alarm| alarm.time >= open.began_at || alarm.number > before;
-        let alarms = self.live.alarms.latest().into_iter().filter(meanwhile);
-        let alarms = alarms
-            .map(|alarm| AlarmNote {
-                time: alarm.time,
-                kind: alarm.kind.as_str().to_owned(),
-                what: alarm.what,
-                times: alarm.times,
-            })
-            .collect();
+        let meanwhile = |alarm: &Alarm| alarm.time >= began_at || alarm.number > before.alarms;
+        let raised = self.live.alarms.latest().into_iter().filter(meanwhile).map(|alarm| AlarmNote {
+            time: alarm.time,
+            kind: alarm.kind.as_str().to_owned(),
+            what: alarm.what,
+            times: alarm.times,
+        });
+        let mut alarms: Vec<_> = before.earlier.iter().cloned().chain(raised).collect();
+        alarms.drain(..alarms.len().saturating_sub(MAX_ALARMS));
+        alarms
+    }
+
+    fn ending(&self, open: OutageStatement, now: Time) -> Result<OutageStatement, OutageError> {
+        let alarms = self.alarms_since(open.began_at);
         let last_sequence = extent(&self.audit_path)?.last;
         Ok(OutageStatement { ended_at: now.max(open.began_at), last_sequence, alarms, ..open })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::dataplane::audit::AuditLog;
 use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::connection::{Outcome, Progress};
 use crate::dataplane::node::credential::Nonces;
 use crate::dataplane::node::identity::Identity;
@@ -29,7 +30,10 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::started_in(tempfile::tempdir().unwrap())
+    }
+
+    fn started_in(directory: tempfile::TempDir) -> Self {
         let clock: Clock = Arc::new(|| Time::from_unix(1));
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         let key = Arc::new(SigningKey::from_seed(&[1; 32]));
@@ -63,6 +67,14 @@ impl Host {
         let error = (outcome != Outcome::Renewed).then(|| "silent".to_owned());
         self.live.record_attempt(self.progress, error, now, Duration::ZERO);
         self.outages.observe(now).unwrap();
+    }
+}
+
+impl Host {
+    /// Two polls that get no answer: the first one may be a lost packet.
+    fn is_not_answered(&mut self, at: i64) {
+        self.comes(Outcome::Unreachable, at);
+        self.comes(Outcome::Unreachable, at + 1);
     }
 }
 
@@ -128,21 +140,17 @@ fn a_report_names_the_events_that_cannot_be_read_and_tells_of_all_others() {
 fn an_outage_that_ended_by_a_clock_ahead_hides_no_later_one() {
     for ahead in [3, 1_200, 365 * 86_400] {
         let mut host = Host::new();
-        let silent = |host: &mut Host, at: i64| {
-            host.comes(Outcome::Unreachable, at);
-            host.comes(Outcome::Unreachable, at + 1);
-        };
         let noted = |host: &Host, now: i64| -> Vec<i64> {
             let reports = host.outages.list(9, Time::from_unix(now)).unwrap();
             reports.into_iter().map(|report| report.began_at.unix()).collect()
         };
         host.comes(Outcome::Renewed, 1_000 + ahead);
-        silent(&mut host, 1_001 + ahead);
+        host.is_not_answered(1_001 + ahead);
         host.comes(Outcome::Renewed, 1_010);
-        silent(&mut host, 1_020);
+        host.is_not_answered(1_020);
         assert_eq!(noted(&host, 1_022), [1_021, 1_002 + ahead], "{ahead}");
         host.comes(Outcome::Renewed, 1_030);
-        silent(&mut host, 1_040);
+        host.is_not_answered(1_040);
         assert_eq!(noted(&host, 1_042), [1_041, 1_021, 1_002 + ahead], "{ahead}");
         // The end that was stated last is one that an older state must not reopen.
         for now in [1_045, 1_046, 1_047].map(Time::from_unix) {
@@ -174,4 +182,43 @@ fn outages_that_are_gone_from_the_database_are_missed() {
     check_complete(&connection).unwrap();
     connection.execute("DELETE FROM outage WHERE number = 4", []).unwrap();
     assert!(matches!(check_complete(&connection), Err(OutageError::Lost { .. })));
+}
+
+#[test]
+fn alarms_of_an_outage_are_in_its_report_after_a_restart() {
+    let mut host = Host::new();
+    let alarms = |host: &Host, now: i64| -> Vec<(String, u64)> {
+        let now = Time::from_unix(now);
+        let statement = host.outages.to_report(now).unwrap().unwrap();
+        let shown = host.outages.show(&statement.id, now).unwrap();
+        assert_eq!(shown.alarms.len(), statement.alarms.len());
+        statement.alarms.into_iter().map(|alarm| (alarm.what, alarm.times)).collect()
+    };
+    host.comes(Outcome::Renewed, 5);
+    host.live.alarms.raise(AlarmKind::Clock, "before the outage", Time::from_unix(6));
+    host.is_not_answered(10);
+    host.live.alarms.raise(AlarmKind::Clock, "accepted", Time::from_unix(12));
+    host.comes(Outcome::Unreachable, 13);
+    let mut expected = vec![("accepted".to_owned(), 1)];
+    assert_eq!(alarms(&host, 14), expected);
+    for restart in 0..3 {
+        let Host { directory, .. } = host;
+        host = Host::started_in(directory);
+        assert_eq!(alarms(&host, 20), expected, "{restart}");
+        host.is_not_answered(20 + restart);
+        assert_eq!(alarms(&host, 23), expected, "{restart}");
+        for _ in 0..2 {
+            host.live.alarms.raise(AlarmKind::Refused, "again", Time::from_unix(24));
+            host.comes(Outcome::Unreachable, 24 + restart);
+        }
+        expected.push(("again".to_owned(), 2));
+        assert_eq!(alarms(&host, 25), expected, "{restart}");
+    }
+    host.comes(Outcome::Renewed, 30);
+    assert_eq!(alarms(&host, 30), expected);
+    // The next outage has none of them.
+    let statement = host.outages.to_report(Time::from_unix(30)).unwrap().unwrap();
+    host.outages.reported(&statement, Time::from_unix(30)).unwrap();
+    host.is_not_answered(50);
+    assert_eq!(alarms(&host, 60), []);
 }
