@@ -160,8 +160,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?.with_credentials(systemd::credential);
     run_command(arguments, &config).map_err(|failure| match failure {
         // SQLite's error names no file.
-        Failure::Call(source @ CallError::Store(_)) => {
-            OpenError::Unusable { path: config.database(), source }.into()
+        Failure::Call(source @ CallError::Store(_)) | Failure::Claim(ClaimError::Store(source)) => {
+            OpenError::of(&config.database(), source).into()
         }
         failure => failure,
     })

@@ -24,7 +24,8 @@ pub enum OpenError {
     },
     /// The database is damaged. A control plane that went on would fail at some calls and serve others.
     #[error(
-        "the database {path} is damaged ({what}); put it back from a backup, and run halligan-control recover before it serves again"
+        "the database {path} is damaged ({what}); put it back from a backup, without the -wal and -shm files that are beside it now, \
+         and run halligan-control recover before it serves again"
     )]
     Damaged {
         /// File of the database.
@@ -34,8 +35,8 @@ pub enum OpenError {
     },
     /// There are signing keys, but no database of theirs.
     #[error(
-        "the database {path} {what}, though there are keys beside it; put it back from a backup and run halligan-control \
-         recover, or, for a control plane that knows of nothing, halligan-control init"
+        "the database {path} {what}, though there are keys beside it; put it back from a backup, without the -wal and -shm files \
+         that are beside it now, and run halligan-control recover, or, for a control plane that knows of nothing, halligan-control init"
     )]
     Lost {
         /// File of the database.
@@ -45,12 +46,26 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Returns the reason for which `source` keeps the database at `path` from being opened.
+    #[must_use]
+    pub fn of(path: &Path, source: CallError) -> Self {
+        match source {
+            CallError::Store(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) =>
+            {
+                Self::Damaged { path: path.into(), what: error.to_string() }
+            }
+            source => Self::Unusable { path: path.into(), source },
+        }
+    }
+}
+
 impl ControlPlane {
     /// Fails if the database at `path` is missing, empty, of a newer program, or no database. Creates nothing and changes nothing.
     pub fn examine(path: &Path) -> Result<(), OpenError> {
         Self::find(path)?;
-        let unusable = |source| OpenError::Unusable { path: path.into(), source };
-        Store::examine(path).map(drop).map_err(unusable)
+        Store::examine(path).map(drop).map_err(|source| OpenError::of(path, source))
     }
 
     fn find(path: &Path) -> Result<(), OpenError> {
@@ -79,7 +94,7 @@ impl ControlPlane {
     ) -> Result<Self, OpenError> {
         Self::find(path)?;
         let lost = |what| OpenError::Lost { path: path.into(), what };
-        let unusable = |source| OpenError::Unusable { path: path.into(), source };
+        let unusable = |source| OpenError::of(path, source);
         let store = Store::open(path).map_err(unusable)?;
         if let Some(what) = store.find_damage().map_err(unusable)? {
             return Err(OpenError::Damaged { path: path.into(), what });
@@ -131,6 +146,48 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         drop(Store::open(&path).unwrap());
         assert!(matches!(open(directory.path()), Err(OpenError::Lost { what: "holds no organization", .. })));
+    }
+
+    #[test]
+    fn a_backup_beside_the_log_of_the_database_before_is_named_damaged_and_serves_without_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, kept) = (directory.path().join("control.db"), directory.path().join("kept"));
+        Signing::create(directory.path(), Time::from_unix(1_800_000_000), &mut random()).unwrap();
+        let clock: Clock = Arc::new(|| Time::from_unix(1_800_000_000));
+        let issuer = "https://control.example".to_owned();
+        let signing = Signing::load(directory.path()).unwrap();
+        let made = ControlPlane::new(Store::open(&path).unwrap(), signing, issuer, clock, Box::new(random()));
+        let backup = directory.path().join("backup");
+        made.bootstrap("Acme", "owner@acme.example").unwrap();
+        drop(made);
+        rusqlite::Connection::open(&path)
+            .unwrap()
+            .execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+            .unwrap();
+        let made = open(directory.path()).unwrap();
+        // A crash leaves the log.
+        let log = directory.path().join("control.db-wal");
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE filler (x BLOB); INSERT INTO filler SELECT randomblob(3000) FROM (WITH RECURSIVE n(i) AS
+                 (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400) SELECT i FROM n); DROP TABLE filler",
+            )
+            .unwrap();
+        std::fs::copy(&log, &kept).unwrap();
+        drop((connection, made));
+        std::fs::copy(&backup, &path).unwrap();
+        std::fs::rename(&kept, &log).unwrap();
+        let refused = open(directory.path()).err().unwrap().to_string();
+        assert!(
+            refused.contains("is damaged") && refused.contains("without the -wal and -shm files"),
+            "{refused}"
+        );
+        for beside in ["control.db-wal", "control.db-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(beside));
+        }
+        std::fs::copy(&backup, &path).unwrap();
+        open(directory.path()).unwrap();
     }
 
     #[test]
