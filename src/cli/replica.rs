@@ -1,5 +1,6 @@
 //! `halligan replica`: shows this host's replica, and carries it to other hosts.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Column, Output, confirm, line};
-use crate::api::host::replica::{Content, ForkedHead, Record, Reset, VerifiedReplica};
+use crate::api::host::replica::{Content, ForkedHead, MAX_BUNDLE, Record, Reset, VerifiedReplica};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -91,8 +92,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
             output.say("The replica is gone; a new one is asked for.");
         }
         Verb::Import { file } => {
-            let bundle =
-                std::fs::read(&file).map_err(|source| Failure::File { path: file.clone(), source })?;
+            let bundle = read(&file, MAX_BUNDLE as u64)?;
             let progress = output.progress("proving and taking in");
             let proof: Result<Option<VerifiedReplica>, _> =
                 host.exchange(Method::POST, "/v1/replica/import", bundle).await;
@@ -109,6 +109,21 @@ fn show(proof: Option<&VerifiedReplica>, output: Output) {
     } else {
         output.one(&proof, &PROOF);
     }
+}
+
+/// Reads a file of at most `most` bytes, so that an endless one, such as a device, does not fill the memory.
+fn read(file: &Path, most: u64) -> Result<Vec<u8>, Failure> {
+    let mut bundle = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(most + 1).read_to_end(&mut bundle))
+        .map_err(|source| Failure::File { path: file.into(), source })?;
+    if bundle.len() as u64 > most {
+        return Err(Failure::Data(format!(
+            "{} is longer than {most} bytes, which no bundle of a replica is; name a file that `halligan replica export` wrote",
+            file.display()
+        )));
+    }
+    Ok(bundle)
 }
 
 fn write(file: &Path, bundle: &[u8]) -> Result<(), Failure> {
@@ -144,4 +159,23 @@ fn row(record: &Record) -> Row<'_> {
         _ => text("name"),
     };
     Row { kind: &record.kind, key: &record.key, what }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_read_up_to_the_limit_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.bundle");
+        for (length, fits) in [(0, true), (8, true), (9, false)] {
+            std::fs::write(&file, vec![7; length]).unwrap();
+            assert_eq!(read(&file, 8).map(|bundle| bundle.len()).ok(), fits.then_some(length));
+        }
+        let endless = read(Path::new("/dev/zero"), 8).unwrap_err().to_string();
+        assert!(endless.contains("/dev/zero is longer than 8 bytes"), "{endless}");
+    }
 }

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::time::Time;
 
+/// Maximum size of a bundle that is imported through the admin socket, in bytes.
+pub const MAX_BUNDLE: usize = 256 << 20;
+
 /// Facts of a verified replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -31,6 +31,7 @@ pub use reload::{AskError, ask_for_reload};
 
 use self::allowed::Allowed;
 use super::reload::Reload;
+use crate::api::host::replica::MAX_BUNDLE;
 use crate::api::problem::{MEDIA_TYPE, Problem};
 use crate::dataplane::audit::AuditLog;
 use crate::dataplane::authorize::Authorizer;
@@ -45,9 +46,6 @@ use crate::platform::database::database_error;
 use crate::platform::net::listener::{Bounds, Connections, accept};
 use crate::platform::net::serve::serve_router;
 use crate::protocol::key::PublicKey;
-
-/// Maximum size of a bundle that is imported through the socket, in bytes.
-const MAX_BUNDLE: usize = 256 << 20;
 
 /// Parts of the daemon that the handlers work with.
 pub struct Administration {
