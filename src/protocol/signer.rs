@@ -32,6 +32,13 @@ impl Signers {
         }
     }
 
+    /// Rejects the signatures of a node from `at` on, or from its retirement on if that was earlier.
+    pub fn retire(&mut self, id: &NodeId, at: Time) {
+        if let Some(signer) = self.0.get_mut(id) {
+            signer.retired_at = Some(signer.retired_at.map_or(at, |known| known.min(at)));
+        }
+    }
+
     /// Removes a node.
     pub fn remove(&mut self, id: &NodeId) {
         self.0.remove(id);

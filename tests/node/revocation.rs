@@ -73,7 +73,7 @@ fn replica(nodes: &[Record]) -> Replica {
     let records: Vec<Record> = World::records(2).into_iter().chain(nodes.iter().cloned()).collect();
     let (world, keyset) = (World::new(), World::new().keyset());
     let head = SignedHead::verify(&world.head(1, &records, T0), &keyset, &World::data_plane()).unwrap();
-    Replica { keyset, head, records, losses: vec![] }
+    Replica { keyset, head, records, losses: vec![], retirements: vec![] }
 }
 
 fn live(nodes: &[Record]) -> Arc<Live> {

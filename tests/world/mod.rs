@@ -177,7 +177,7 @@ impl World {
     pub fn snapshot(&self, records: Vec<Record>) -> Snapshot {
         let keyset = self.keyset();
         let head = SignedHead::verify(&self.head(1, &records, T0), &keyset, &Self::data_plane()).unwrap();
-        let replica = Replica { keyset, head, records, losses: vec![] };
+        let replica = Replica { keyset, head, records, losses: vec![], retirements: vec![] };
         Snapshot::build(replica, Staleness::default(), None)
     }
 }

@@ -21,7 +21,7 @@ use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::DagTarget;
 
-pub use super::index::{AccessLoss, Granted};
+pub use super::index::{AccessLoss, Granted, Retirement};
 pub use super::staleness::Staleness;
 
 /// Replica whose signatures and digest are verified.
@@ -35,6 +35,8 @@ pub struct Replica {
     pub records: Vec<Record>,
     /// Losses that this node knows beyond the records.
     pub losses: Vec<AccessLoss>,
+    /// Retirements of nodes that this node knows.
+    pub retirements: Vec<Retirement>,
 }
 
 /// Replica whose signatures and digest are verified, indexed. The bodies of its records stay on the disk.
@@ -52,7 +54,7 @@ impl Verified {
     /// Indexes a replica whose records are in memory.
     #[must_use]
     pub fn index(replica: Replica) -> Self {
-        let Replica { keyset, head, records, losses } = replica;
+        let Replica { keyset, head, records, losses, retirements } = replica;
         let (tokens, others): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.kind == RecordKind::Token);
         let indexer = Indexer::new(others);
@@ -63,6 +65,7 @@ impl Verified {
         for loss in &losses {
             index.apply_loss(loss, head.head().iat);
         }
+        retirements.iter().for_each(|retirement| index.apply_retirement(retirement));
         Self { keyset, head, index }
     }
 }

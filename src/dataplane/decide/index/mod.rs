@@ -41,6 +41,17 @@ pub struct Delta {
     pub changes: Vec<Change>,
     /// Losses of the tokens among them that this node knows beyond the records.
     pub losses: Vec<AccessLoss>,
+    /// Retirements of the nodes among them that this node knows.
+    pub retirements: Vec<Retirement>,
+}
+
+/// Retirement of a node that this node has proof of. It counts also if a later record does not state it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// Node that was retired.
+    pub node: NodeId,
+    /// Time from which its signatures are rejected.
+    pub at: Time,
 }
 
 /// Records of a verified replica, indexed for decisions.
@@ -69,12 +80,20 @@ impl Index {
         for loss in &delta.losses {
             next.grants.apply_loss(loss, at);
         }
+        for retirement in &delta.retirements {
+            next.apply_retirement(retirement);
+        }
         next
     }
 
     /// Applies a loss that the records do not state. `at` is the time of the head in force.
     pub(in crate::dataplane) fn apply_loss(&mut self, loss: &AccessLoss, at: Time) {
         self.grants.apply_loss(loss, at);
+    }
+
+    /// Applies a retirement that the records may not state.
+    pub(in crate::dataplane) fn apply_retirement(&mut self, retirement: &Retirement) {
+        Arc::make_mut(&mut self.signers).retire(&retirement.node, retirement.at);
     }
 
     /// Returns the nodes of the data plane.

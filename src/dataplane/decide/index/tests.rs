@@ -160,7 +160,7 @@ proptest! {
                 }
             }
             let before = seen(&index);
-            let next = index.with(&Delta { changes: changes.into_values().collect(), losses: vec![] }, AT);
+            let next = index.with(&Delta { changes: changes.into_values().collect(), losses: vec![], retirements: vec![] }, AT);
             prop_assert_eq!(seen(&next), seen(&whole(&records)));
             prop_assert_eq!(seen(&index), before, "the index before does not change");
             index = next;
@@ -173,6 +173,7 @@ fn a_delta_copies_nothing_that_it_does_not_change() {
     let delta = |changes: &[(u8, u8, u8)]| Delta {
         changes: changes.iter().copied().map(change).collect(),
         losses: vec![],
+        retirements: vec![],
     };
     let maps = RouteMaps::default();
     // Tokens 0, 1 and 2 name roles 0 and 2; record 5 of the Dag tags is unreadable.
@@ -218,11 +219,12 @@ fn a_table_of_many_tokens_holds_each_once() {
     }
     let mut index = indexer.finish();
     for number in 19_000..21_000 {
-        index = index.with(&Delta { changes: vec![put(number, 2)], losses: vec![] }, AT);
+        index = index.with(&Delta { changes: vec![put(number, 2)], losses: vec![], retirements: vec![] }, AT);
     }
     for number in 0..500 {
         let gone = Change::Remove { kind: RecordKind::Token, key: format!("tok_{number}") };
-        index = index.with(&Delta { changes: vec![gone.clone(), gone], losses: vec![] }, AT);
+        index =
+            index.with(&Delta { changes: vec![gone.clone(), gone], losses: vec![], retirements: vec![] }, AT);
     }
     assert_eq!((index.grants.len(), index.grants.iter().count()), (20_500, 20_500));
     for number in 0..22_000 {

@@ -150,7 +150,7 @@ impl World {
             keyset: 1,
         };
         let head = SignedHead::verify(&sign_head(&head, &key(3)), &keyset, &head.aud).unwrap();
-        let replica = Replica { keyset, head, records, losses: self.losses.clone() };
+        let replica = Replica { keyset, head, records, losses: self.losses.clone(), retirements: vec![] };
         Snapshot::build(replica, self.staleness.clone(), None).with_local(self.local.clone())
     }
 

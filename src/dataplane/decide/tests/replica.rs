@@ -70,5 +70,9 @@ pub(in crate::dataplane) fn snapshot(
         keyset: 1,
     };
     let head = SignedHead::verify(&sign_head(&head, &seed(replica)), &keyset, &head.aud).unwrap();
-    Snapshot::build(Replica { keyset, head, records, losses: Vec::new() }, Staleness::default(), None)
+    Snapshot::build(
+        Replica { keyset, head, records, losses: Vec::new(), retirements: Vec::new() },
+        Staleness::default(),
+        None,
+    )
 }

@@ -156,7 +156,7 @@ fn a_snapshot_is_followed_by_one_of_the_same_records_or_by_a_delta_that_begins_a
     let snapshot = world.snapshot();
     let proved = snapshot.proved.as_ref().unwrap();
     let gone = Change::Remove { kind: RecordKind::Token, key: "tok_a".into() };
-    let delta = Delta { changes: vec![gone], losses: vec![] };
+    let delta = Delta { changes: vec![gone], losses: vec![], retirements: vec![] };
     let after = |snapshot: &Snapshot, base: Head| {
         snapshot.after(&(base, delta.clone()), &proved.keyset, &proved.head, &Staleness::default())
     };

@@ -144,6 +144,13 @@ impl Replication {
                     );
                     self.live.alarms.raise(AlarmKind::Invariant, &what, now);
                 }
+                for node in &taken.readmitted {
+                    let what = format!(
+                        "{way}the control plane calls node {node} a member; this node has proof that it was retired, and keeps to \
+                         it; retire it again (halligan node retire)"
+                    );
+                    self.live.alarms.raise(AlarmKind::Invariant, &what, now);
+                }
             }
             Err(refused) => alarm(refused),
         }

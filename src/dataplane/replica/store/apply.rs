@@ -11,10 +11,10 @@ use super::prove::{ProvedSum, data_version};
 use super::summing::{self, Sum};
 use super::{Origin, ReplicaStore, StoreError, Which, each_record, same};
 use crate::dataplane::decide::clocks_agree;
-use crate::dataplane::decide::index::Delta;
+use crate::dataplane::decide::index::{Delta, Retirement};
 use crate::protocol::bundle::{BundleReader, Change, Limits};
 use crate::protocol::head::{Head, SignedHead};
-use crate::protocol::id::TokenId;
+use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::time::Time;
@@ -31,6 +31,8 @@ pub struct AppliedBundle {
     /// Tokens that the bundle calls active or valid for longer, although this node has proof that they are revoked, rotated
     /// or end earlier. The proof counts.
     pub overruled: Vec<TokenId>,
+    /// Nodes that the bundle calls members, although this node has proof that they were retired. The proof counts.
+    pub readmitted: Vec<NodeId>,
     /// Verified head. It is not older than the one held before.
     pub head: SignedHead,
     /// Head held before and the records that changed since, if these are few enough to be kept.
@@ -66,7 +68,8 @@ impl ReplicaStore {
                 // The bundle is still verified, so that the sender of a truncated or altered file gets an error.
                 Compared::Nothing => {
                     same::prove(&self.connection, &mut reader, have.head())?;
-                    return Ok(AppliedBundle { overruled: Vec::new(), head: signed, delta: None });
+                    let (overruled, readmitted) = (Vec::new(), Vec::new());
+                    return Ok(AppliedBundle { overruled, readmitted, head: signed, delta: None });
                 }
                 Compared::News => {}
             }
@@ -120,7 +123,8 @@ impl ReplicaStore {
         self.chain.keep(signed.clone(), &keyset);
         *self.sum.borrow_mut() = Some(ProvedSum::new(sum, data_version));
         let delta = have.cloned().zip(delta);
-        Ok(AppliedBundle { overruled: entries.overruled, head: signed, delta })
+        let Entries { overruled, readmitted, .. } = entries;
+        Ok(AppliedBundle { overruled, readmitted, head: signed, delta })
     }
 
     /// Compares an offered head with the one held.
@@ -278,6 +282,12 @@ fn enter(
         let Some(delta) = &mut delta else { continue };
         if *kind == RecordKind::Token {
             delta.losses.extend(ledger::loss(transaction, key)?);
+        }
+        if *kind == RecordKind::Node
+            && let Ok(node) = NodeId::new(key)
+            && let Some(at) = ledger::retirement(transaction, &node)?
+        {
+            delta.retirements.push(Retirement { node, at });
         }
         delta
             .changes

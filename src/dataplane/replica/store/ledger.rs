@@ -1,11 +1,12 @@
-//! Ledger: the facts that were once proved about a token or a role. It outlives records, snapshots and restored backups.
+//! Ledger: the facts that were once proved about a token or a role, and the retirements of nodes. It outlives records, snapshots and restored backups.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::StoreError;
+use crate::dataplane::decide::index::Retirement;
 use crate::dataplane::decide::snapshot::AccessLoss;
-use crate::protocol::id::TokenId;
-use crate::protocol::record::{Record, RecordKind};
+use crate::protocol::id::{NodeId, TokenId};
+use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::role::RoleDigest;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenRecord;
@@ -20,6 +21,8 @@ pub(super) struct Entries {
     /// Tokens that the records call active, of a lower generation, or valid for longer, although this node has proof of the
     /// contrary. The proof counts.
     pub(super) overruled: Vec<TokenId>,
+    /// Nodes that the records call members, although this node has proof that they were retired. The proof counts.
+    pub(super) readmitted: Vec<NodeId>,
 }
 
 /// Row of the ledger.
@@ -98,9 +101,8 @@ impl Entries {
                 _ => return Ok(()),
             },
             RecordKind::Role => None,
-            RecordKind::Deployment | RecordKind::DagTags | RecordKind::Node | RecordKind::StandardTokens => {
-                return Ok(());
-            }
+            RecordKind::Node => return self.enter_node(ledger, record),
+            RecordKind::Deployment | RecordKind::DagTags | RecordKind::StandardTokens => return Ok(()),
         };
         let (proved, generation, revoked) = match &token {
             Some(token) => (token.grant_digest().to_vec(), counted(token), token.revoked_at.is_some()),
@@ -156,6 +158,43 @@ impl Entries {
             .execute(row)?;
         Ok(())
     }
+
+    /// Enters the retirement of a node. The row of a node that was never retired would state nothing.
+    fn enter_node(&mut self, ledger: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
+        let Some(node) = record.read::<NodeRecord>().filter(|node| node.id.as_str() == &*record.key) else {
+            return Ok(());
+        };
+        if let Some(at) = node.retired_at {
+            ledger
+                .prepare_cached(
+                    "INSERT INTO ledger (kind, key, proved, generation, revoked, expires) VALUES ('node', ?1, x'', 0, 1, ?2)
+                     ON CONFLICT (kind, key) DO UPDATE SET expires = min(expires, excluded.expires)",
+                )?
+                .execute(params![node.id.as_str(), at.unix()])?;
+        } else if retirement(ledger, &node.id)?.is_some() {
+            self.readmitted.push(node.id);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the earliest known time at which a node was retired.
+pub(super) fn retirement(ledger: &Connection, node: &NodeId) -> Result<Option<Time>, StoreError> {
+    let mut statement =
+        ledger.prepare_cached("SELECT expires FROM ledger WHERE kind = 'node' AND key = ?1")?;
+    Ok(statement.query_row([node.as_str()], |row| row.get(0)).optional()?.map(Time::from_unix))
+}
+
+/// Returns the known retirements of nodes.
+pub(super) fn retirements(ledger: &Connection) -> Result<Vec<Retirement>, StoreError> {
+    let mut statement = ledger.prepare_cached("SELECT key, expires FROM ledger WHERE kind = 'node'")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+    let mut retirements = Vec::new();
+    for row in rows {
+        let (node, at) = row?;
+        retirements.extend(NodeId::new(&node).ok().map(|node| Retirement { node, at: Time::from_unix(at) }));
+    }
+    Ok(retirements)
 }
 
 /// Stores the losses of a rejected bundle.

@@ -34,12 +34,13 @@ use prove::ProvedSum;
 pub use prove::Scrub;
 
 /// Migrations, each from one version of the schema to the next. A released migration is never edited.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("0001_first.sql"),
     include_str!("0002_evidence.sql"),
     include_str!("0003_time.sql"),
     include_str!("0004_keyset_evidence.sql"),
     include_str!("0005_window.sql"),
+    include_str!("0006_retired.sql"),
 ];
 
 /// Origin of a bundle.

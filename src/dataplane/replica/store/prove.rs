@@ -47,7 +47,8 @@ impl ReplicaStore {
         self.proved(sum, head.head(), data_version)?;
         let mut losses = Vec::new();
         ledger::each_loss(&connection, |loss| losses.push(loss))?;
-        Ok(Some(Replica { keyset, head, records, losses }))
+        let retirements = ledger::retirements(&connection)?;
+        Ok(Some(Replica { keyset, head, records, losses, retirements }))
     }
 
     /// Verifies the database and returns the index of the replica. The bodies of the records do not stay in memory.
@@ -62,6 +63,7 @@ impl ReplicaStore {
         self.proved(sum, head.head(), data_version)?;
         let mut index = indexer.finish();
         ledger::each_loss(&connection, |loss| index.apply_loss(&loss, head.head().iat))?;
+        ledger::retirements(&connection)?.iter().for_each(|retirement| index.apply_retirement(retirement));
         Ok(Some(Verified { keyset, head, index }))
     }
 

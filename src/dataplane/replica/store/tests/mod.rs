@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundles;
+mod nodes;
 mod refusals;
 mod time_floor;
 
