@@ -24,8 +24,8 @@ pub enum OpenError {
     },
     /// The database is damaged. A control plane that went on would fail at some calls and serve others.
     #[error(
-        "the database {path} is damaged ({what}); put it back from a backup, without the -wal and -shm files that are beside it now, \
-         and run halligan-control recover before it serves again"
+        "the database {path} can't be used: it is damaged ({what}); put it back from a backup, without the -wal and -shm files \
+         that are beside it now, and run halligan-control recover before it serves again"
     )]
     Damaged {
         /// File of the database.
