@@ -209,6 +209,7 @@ fn run_command(arguments: Arguments, config: &Config) -> Result<(), Failure> {
         Command::CheckConfig => {
             let Files { signing, certificate, .. } = Files::read(config)?;
             state_directory::examine(&config.state_dir)?;
+            Files::examine_archives(config)?;
             ControlPlane::examine(&config.database())?;
             ControlPlane::examine_claim(&config.database(), &signing, &config.issuer)?;
             let ends = [Some(signing.keyset_end()), certificate];

@@ -35,6 +35,12 @@ pub enum ArchivesError {
         "deploys.store = {0:?} in the configuration is neither an absolute path nor s3://BUCKET/PREFIX; set one of them"
     )]
     Place(String),
+    /// Something else than a directory stands there, or on the way.
+    #[error(
+        "the directory {} of deploys.store can't be used: it is no directory; name another path in deploys.store, or move away what stands there",
+        .0.display()
+    )]
+    NotADirectory(PathBuf),
     /// The bucket can't be used as the environment describes it.
     #[error(
         "the bucket of deploys.store can't be used: {0}; see the AWS_ variables of the service's environment"
@@ -120,6 +126,12 @@ impl Archives {
         Self { store, prefix, directory: Some(directory), receiving: Semaphore::new(RECEIVED) }
     }
 
+    /// Keeps archives where they are without a place in the configuration: beside the signing keys.
+    #[must_use]
+    pub(in crate::controlplane) fn beside(keys: &std::path::Path) -> Self {
+        Self::within(keys.join("deploys"))
+    }
+
     /// Keeps archives where the configuration says: in a directory, or with `s3://BUCKET/PREFIX` in a bucket, to which the
     /// `AWS_` variables of the environment lead.
     pub fn open(place: &str) -> Result<Self, ArchivesError> {
@@ -143,6 +155,16 @@ impl Archives {
             .build()
             .map_err(|error| ArchivesError::Bucket(error.to_string()))?;
         Ok(Self { store: Arc::new(store), prefix, directory: None, receiving: Semaphore::new(RECEIVED) })
+    }
+
+    /// Rejects a directory that the first archive could not make or use, and changes nothing. An object store is not asked.
+    pub(in crate::controlplane) fn examine(&self) -> Result<(), ArchivesError> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let stands = match std::fs::metadata(directory) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotADirectory,
+        };
+        if stands { Err(ArchivesError::NotADirectory(directory.clone())) } else { Ok(()) }
     }
 
     fn path(&self, archive: &str) -> Path {

@@ -53,6 +53,13 @@ impl Files {
         let archives = config.deploys.store.as_deref().map(Archives::open).transpose()?;
         Ok(Self { signing, tls, certificate, webhook, archives })
     }
+
+    /// Rejects a place of the archives that can't be used. A start only warns of it, because nothing but deploys needs it.
+    pub fn examine_archives(config: &Config) -> Result<(), FilesError> {
+        let place = config.deploys.store.as_deref();
+        let archives = place.map_or_else(|| Ok(Archives::beside(&config.state_dir)), Archives::open)?;
+        Ok(archives.examine()?)
+    }
 }
 
 /// Reads the secret of the webhook, and returns the endpoint, if there is one.
@@ -65,4 +72,37 @@ pub fn read_webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
 fn certificate_end(config: &Config) -> Option<End> {
     let end = certificate::end(&config.tls.as_ref()?.certificate);
     end.inspect_err(|error| tracing::warn!(%error, "the expiry of the certificate can't be read")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::platform::configuration::parse;
+
+    #[test]
+    fn a_place_of_archives_where_something_else_stands_is_refused_with_its_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, file) = (directory.path().display(), directory.path().join("file"));
+        let examined = |rest: String| {
+            let text = format!(
+                "state_dir = '{state}'\nissuer = 'https://c.example'\nlisten = '127.0.0.1:1'\n{rest}"
+            );
+            Files::examine_archives(&parse::<Config>(std::path::Path::new("control.toml"), &text).unwrap())
+                .map_err(|error| error.to_string())
+        };
+        std::fs::write(&file, "somebody's").unwrap();
+        let file = file.display();
+        assert_eq!(examined(String::new()), Ok(()));
+        for good in [format!("{state}"), format!("{state}/a/b"), "s3://bucket/prefix".to_owned()] {
+            assert_eq!(examined(format!("[deploys]\nstore = '{good}'\n")), Ok(()), "{good}");
+        }
+        for bad in [format!("{file}"), format!("{file}/deploys")] {
+            let said = examined(format!("[deploys]\nstore = '{bad}'\n")).unwrap_err();
+            assert!(said.contains("deploys.store") && said.contains(&bad), "{said}");
+        }
+        std::fs::write(directory.path().join("deploys"), "").unwrap();
+        assert!(examined(String::new()).unwrap_err().contains("deploys.store"));
+    }
 }

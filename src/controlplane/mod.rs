@@ -120,7 +120,7 @@ impl ControlPlane {
         rng: Box<dyn CryptoRng + Send>,
     ) -> Self {
         let environment_key = EnvironmentKey::beside(signing.directory());
-        let archives = Archives::within(signing.directory().join("deploys"));
+        let archives = Archives::beside(signing.directory());
         let signing = RwLock::new(Arc::new(signing));
         let spool = Spool::default();
         let (bookkeeping, probe) = (Bookkeeping::default(), Probe::default());
@@ -158,6 +158,12 @@ impl ControlPlane {
     pub fn announcing(mut self) -> Self {
         self.announces = true;
         self
+    }
+
+    /// Returns the number of lines that were left out about a fault of the control plane itself, or `None` if a line about it
+    /// is not due yet.
+    fn complaint_due(&self, fault: &'static str) -> Option<u64> {
+        self.complaints.due("", fault, self.now())
     }
 
     /// Keeps archives of deployments' code in another place than the directory `deploys` beside the signing keys.

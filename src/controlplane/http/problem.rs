@@ -14,7 +14,23 @@ use crate::controlplane::error::Error;
 
 /// Internal cause of an error, which goes to the log and not to the caller.
 #[derive(Clone)]
-struct Cause(String);
+struct Cause {
+    error: String,
+    /// Code of the error, if it is a state that lasts: every call fails for the same reason until an operator acts.
+    lasting: Option<&'static str>,
+}
+
+impl Cause {
+    /// Logs the cause of a failed call. One that lasts is logged every ten minutes, because callers try again at any rate.
+    fn log(&self, control: &ControlPlane, request_id: &str) {
+        let error = &self.error;
+        match self.lasting.map(|code| control.complaint_due(code)) {
+            None => tracing::error!(error, request_id, "a call failed"),
+            Some(Some(left_out)) => tracing::error!(error, request_id, left_out, "a call failed"),
+            Some(None) => tracing::debug!(error, request_id, "a call failed"),
+        }
+    }
+}
 
 /// Returns the response of a failed call.
 pub(super) fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
@@ -77,7 +93,8 @@ impl IntoResponse for Error {
             _ => problem(status, code, &self.to_string()),
         };
         if internal {
-            response.extensions_mut().insert(Cause(self.to_string()));
+            let lasting = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(code);
+            response.extensions_mut().insert(Cause { error: self.to_string(), lasting });
         }
         if let Self::RateLimited(seconds) | Self::Busy(seconds) | Self::Receiving(seconds) = self {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -118,8 +135,8 @@ pub(super) async fn complete(
         }
     };
     let request_id = control.new_id();
-    if let Some(Cause(error)) = parts.extensions.get() {
-        tracing::error!(error, request_id, "a call failed");
+    if let Some(cause) = parts.extensions.get::<Cause>() {
+        cause.log(&control, &request_id);
     }
     problem.request_id = Some(request_id);
     let mut response = rendered(status, &problem);
@@ -129,4 +146,34 @@ pub(super) async fn complete(
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::test_world::World;
+    use crate::platform::logging::captured;
+
+    #[test]
+    fn a_cause_that_lasts_is_logged_every_ten_minutes_and_any_other_at_each_call() {
+        let world = World::new();
+        let of = |error: Error| error.into_response().extensions().get::<Cause>().unwrap().clone();
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let full = of(Error::Store(rusqlite::Error::SqliteFailure(full, None)));
+        let other = of(Error::Store(rusqlite::Error::InvalidQuery));
+        let log = captured(|| {
+            for _ in 0..50 {
+                full.log(&world.control, "call");
+                world.later(10);
+            }
+        });
+        assert_eq!(log.matches("a call failed").count(), 1, "{log}");
+        world.later(200);
+        let log = captured(|| full.log(&world.control, "call"));
+        assert!(log.contains("a call failed") && log.contains("left_out=49"), "{log}");
+        let log = captured(|| (0..2).for_each(|_| other.log(&world.control, "call")));
+        assert_eq!(log.matches("a call failed").count(), 2, "{log}");
+    }
 }

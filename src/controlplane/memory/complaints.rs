@@ -1,4 +1,4 @@
-//! Log lines about nodes. A node may call at any rate, so its faults must not be logged at each call.
+//! Log lines about faults that last. Nodes and others may call at any rate, so such a fault must not be logged at each call.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,8 @@ struct Logged {
     left_out: u64,
 }
 
-/// Times at which faults of nodes were last logged, by node and fault. It has an entry for each enrolled node at most.
+/// Times at which faults were last logged, by node and fault; those of the control plane itself are under no node. Its size is
+/// limited by the number of enrolled nodes.
 #[derive(Debug, Default)]
 pub(in crate::controlplane) struct Complaints(Mutex<HashMap<(String, &'static str), Logged>>);
 
