@@ -82,6 +82,17 @@ pub struct PublicKey {
 
 impl PublicKey {
     /// Validates the 32 bytes of a public key (RFC 8032). Rejects other encodings of a point, and points of small order.
+    ///
+    /// ```
+    /// use halligan::protocol::key::{KeyError, PublicKey, SigningKey};
+    ///
+    /// let bytes = SigningKey::from_seed(&[1; 32]).public().to_bytes();
+    /// assert!(PublicKey::from_bytes(&bytes).is_ok());
+    /// // The neutral point has order 1.
+    /// let mut neutral = [0; 32];
+    /// neutral[0] = 1;
+    /// assert_eq!(PublicKey::from_bytes(&neutral), Err(KeyError::SmallOrder));
+    /// ```
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotCanonical)?;
         if key.is_weak() {
@@ -97,6 +108,18 @@ impl PublicKey {
     }
 
     /// Parses a SubjectPublicKeyInfo PEM, as `openssl pkey -pubout` writes it (RFC 8410).
+    ///
+    /// ```
+    /// use halligan::protocol::key::{KeyError, PublicKey};
+    ///
+    /// let pem = "-----BEGIN PUBLIC KEY-----\n\
+    ///            MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+    ///            -----END PUBLIC KEY-----\n";
+    /// assert_eq!(PublicKey::from_pem(pem)?.to_pem(), pem);
+    /// let openssh = PublicKey::from_pem("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA operator@host");
+    /// assert_eq!(openssh, Err(KeyError::Pem("expected BEGIN PUBLIC KEY")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let key = ed25519_dalek::VerifyingKey::from_public_key_pem(pem)
             .map_err(|_| KeyError::Pem("expected BEGIN PUBLIC KEY"))?;
@@ -111,6 +134,20 @@ impl PublicKey {
     }
 
     /// Validates a JWK. Its `kid`, if it has one, must be the thumbprint of the key.
+    ///
+    /// ```
+    /// use halligan::protocol::key::{Jwk, KeyError, PublicKey};
+    ///
+    /// // The key and its thumbprint are those of RFC 8037 appendix A.
+    /// let jwk: Jwk = serde_json::from_str(
+    ///     r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+    /// )?;
+    /// let key = PublicKey::from_jwk(&jwk)?;
+    /// assert_eq!(key.kid().as_str(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    /// let renamed = Jwk { kid: Some("production".into()), ..jwk };
+    /// assert_eq!(PublicKey::from_jwk(&renamed), Err(KeyError::WrongKid));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
         if jwk.kty != "OKP" || jwk.crv != "Ed25519" {
             return Err(KeyError::Jwk);
@@ -169,6 +206,14 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// Generates a key with random bytes of `rng`.
+    ///
+    /// ```
+    /// use halligan::protocol::key::SigningKey;
+    ///
+    /// let key = SigningKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
+    /// // Logs and errors show the public key's thumbprint only.
+    /// assert_eq!(format!("{key:?}"), format!("SigningKey({})", key.public().kid()));
+    /// ```
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(seed.as_mut());
@@ -182,6 +227,18 @@ impl SigningKey {
     }
 
     /// Parses a PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` writes it (RFC 8410).
+    ///
+    /// ```
+    /// use halligan::protocol::key::{KeyError, SigningKey};
+    ///
+    /// let key = SigningKey::from_seed(&[1; 32]);
+    /// let read = SigningKey::from_pkcs8_pem(&key.to_pkcs8_pem())?;
+    /// assert_eq!(read.public(), key.public());
+    /// // The PEM of a public key holds no private key.
+    /// let public = SigningKey::from_pkcs8_pem(&key.public().to_pem());
+    /// assert_eq!(public.err(), Some(KeyError::Pem("expected BEGIN PRIVATE KEY")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, KeyError> {
         let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem)
             .map_err(|_| KeyError::Pem("expected BEGIN PRIVATE KEY"))?;

@@ -25,6 +25,24 @@ pub struct Signers(BTreeMap<NodeId, Signer>);
 
 impl Signers {
     /// Adds a node. A node with an invalid key is left out, so that every signature of it is rejected.
+    ///
+    /// ```
+    /// use halligan::protocol::key::{Jwk, SigningKey};
+    /// use halligan::protocol::record::NodeRecord;
+    /// use halligan::protocol::signer::Signers;
+    ///
+    /// let mut signers = Signers::default();
+    /// let jwk = SigningKey::from_seed(&[1; 32]).public().jwk();
+    /// let id = "nod_eu1".parse()?;
+    /// let node = NodeRecord { id, name: "eu-1".into(), key: jwk.clone(), retired_at: None };
+    /// signers.insert(&node);
+    /// assert!(signers.get(&node.id).is_some());
+    /// // A key of another curve verifies nothing, so its node is left out.
+    /// let wrong = Jwk { crv: "X25519".into(), ..jwk };
+    /// signers.insert(&NodeRecord { id: "nod_eu2".parse()?, key: wrong, ..node });
+    /// assert_eq!(signers.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn insert(&mut self, record: &NodeRecord) {
         if let Ok(key) = PublicKey::from_jwk(&record.key) {
             let signer = Signer { id: record.id.clone(), key, retired_at: record.retired_at };
@@ -58,17 +76,56 @@ impl Signers {
 
     /// Verifies that a node signed `text`, a compact JWS of the kind `typ` and at most `max` bytes. [`Self::is_by`] says
     /// whether it was the one that `text` names.
+    ///
+    /// ```
+    /// use halligan::protocol::jws::{JwsError, Typ, sign};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// let text = sign(Typ::AuditCheckpoint, br#"{"iss":"nod_eu1"}"#, &eu1_key);
+    /// assert!(signers.verify(&text, 4096, Typ::AuditCheckpoint).is_ok());
+    /// let text = sign(Typ::AuditCheckpoint, br#"{"iss":"nod_eu1"}"#, &stranger);
+    /// let refused = signers.verify(&text, 4096, Typ::AuditCheckpoint);
+    /// assert_eq!(refused.err(), Some(JwsError::KeyUnknown));
+    /// ```
     pub fn verify(&self, text: &str, max: usize, typ: Typ) -> Result<Verified, JwsError> {
         Unverified::parse(text.as_bytes(), max)?.verify_by(typ, |kid| self.key(kid))
     }
 
     /// Returns true if the key of this node signed what was verified.
+    ///
+    /// ```
+    /// use halligan::protocol::jws::{Typ, sign};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// // Node nod_eu2 signs a statement that names nod_eu1.
+    /// let text = sign(Typ::AuditCheckpoint, br#"{"iss":"nod_eu1"}"#, &eu2_key);
+    /// let verified = signers.verify(&text, 4096, Typ::AuditCheckpoint)?;
+    /// assert!(!signers.is_by(&"nod_eu1".parse()?, &verified));
+    /// assert!(signers.is_by(&"nod_eu2".parse()?, &verified));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_by(&self, id: &NodeId, verified: &Verified) -> bool {
         self.get(id).is_some_and(|signer| signer.key.kid() == verified.kid())
     }
 
     /// Returns the time at which the node was retired, if that was not after `time`.
+    ///
+    /// ```
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// # let retired = world::NOW;
+    /// let node = "nod_eu2".parse()?;
+    /// assert_eq!(signers.retired_by(&node, retired.plus(-1)), None);
+    /// // A signature in the second of the retirement is rejected.
+    /// assert_eq!(signers.retired_by(&node, retired), Some(retired));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn retired_by(&self, id: &NodeId, time: Time) -> Option<Time> {
         self.get(id)?.retired_at.filter(|retired_at| *retired_at <= time)

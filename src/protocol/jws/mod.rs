@@ -215,6 +215,21 @@ pub struct Unverified<'a> {
 
 impl<'a> Unverified<'a> {
     /// Splits and decodes a compact JWS. A text of more than `max` bytes is rejected before anything is decoded.
+    ///
+    /// ```
+    /// use halligan::protocol::jws::{JwsError, Typ, Unverified, sign};
+    /// # use halligan::protocol::key::SigningKey;
+    ///
+    /// # let key = SigningKey::from_seed(&[1; 32]);
+    /// let text = sign(Typ::NodeAuth, br#"{"iss":"nod_eu1"}"#, &key);
+    /// let unverified = Unverified::parse(text.as_bytes(), 2048)?;
+    /// assert_eq!((unverified.typ(), unverified.kid()), (Typ::NodeAuth, key.public().kid().as_str()));
+    ///
+    /// let error = |text: &str| Unverified::parse(text.as_bytes(), 100).err();
+    /// assert_eq!(error(&text), Some(JwsError::TooLarge(100)));
+    /// assert_eq!(error("header.payload"), Some(JwsError::Malformed("not three parts")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn parse(bytes: &'a [u8], max: usize) -> Result<Self, JwsError> {
         if bytes.len() > max {
             return Err(JwsError::TooLarge(max));
@@ -244,6 +259,24 @@ impl<'a> Unverified<'a> {
 
     /// Parses the payload without proving who signed it. Nothing may be granted on its word. Returns
     /// [`JwsError::Malformed`] or [`JwsError::Claims`] if it is no base64url, or no JSON object of type `T`.
+    ///
+    /// ```
+    /// use halligan::protocol::jws::{Typ, Unverified, sign};
+    /// # use halligan::protocol::key::SigningKey;
+    ///
+    /// # let [node_key, stranger] = [1, 2].map(|seed| SigningKey::from_seed(&[seed; 32]));
+    /// #[derive(serde::Deserialize)]
+    /// struct Issuer {
+    ///     iss: String,
+    /// }
+    ///
+    /// let forged = sign(Typ::NodeAuth, br#"{"iss":"nod_eu1"}"#, &stranger);
+    /// let unverified = Unverified::parse(forged.as_bytes(), 2048)?;
+    /// // The claim tells which key to look up. It proves nothing.
+    /// assert_eq!(unverified.claimed::<Issuer>()?.iss, "nod_eu1");
+    /// assert!(unverified.verify(Typ::NodeAuth, node_key.public()).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn claimed<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
         read_claims(&self.decoded()?)
     }
@@ -253,12 +286,46 @@ impl<'a> Unverified<'a> {
     }
 
     /// Verifies that `key` signed this as an object of kind `typ`.
+    ///
+    /// ```
+    /// use halligan::protocol::jws::{JwsError, Typ, Unverified, sign};
+    /// # use halligan::protocol::key::SigningKey;
+    ///
+    /// # let key = SigningKey::from_seed(&[1; 32]);
+    /// let text = sign(Typ::NodeAuth, br#"{"iss":"nod_eu1"}"#, &key);
+    /// let verified = Unverified::parse(text.as_bytes(), 2048)?.verify(Typ::NodeAuth, key.public())?;
+    /// assert_eq!(verified.payload(), br#"{"iss":"nod_eu1"}"#);
+    ///
+    /// // The signature of one text is not valid for another.
+    /// let other = sign(Typ::NodeAuth, br#"{"iss":"nod_eu2"}"#, &key);
+    /// let signature = text.rsplit('.').next().unwrap();
+    /// let mixed = format!("{}.{signature}", other.rsplit_once('.').unwrap().0);
+    /// let refused = Unverified::parse(mixed.as_bytes(), 2048)?.verify(Typ::NodeAuth, key.public());
+    /// assert_eq!(refused.err(), Some(JwsError::SignatureInvalid));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(self, typ: Typ, key: &PublicKey) -> Result<Verified, JwsError> {
         self.verify_by(typ, |kid| (key.kid().as_str() == kid).then_some(key))
     }
 
     /// Verifies that the key which `find` knows under the header's `kid` signed this as an object of kind `typ`. The kind is
     /// compared before a key is looked up.
+    ///
+    /// ```
+    /// use halligan::protocol::jws::{JwsError, Typ, Unverified, sign};
+    /// # use halligan::protocol::key::SigningKey;
+    ///
+    /// # let [first, second] = [1, 2].map(|seed| SigningKey::from_seed(&[seed; 32]));
+    /// let keys = [first.public(), second.public()];
+    /// let find = |kid: &str| keys.into_iter().find(|key| key.kid().as_str() == kid);
+    ///
+    /// let text = sign(Typ::Standard, b"{}", &second);
+    /// let parse = || Unverified::parse(text.as_bytes(), 4096);
+    /// assert!(parse()?.verify_by(Typ::Standard, find).is_ok());
+    /// assert_eq!(parse()?.verify_by(Typ::User, find).err(), Some(JwsError::WrongType(Typ::User)));
+    /// assert_eq!(parse()?.verify_by(Typ::Standard, |_| None).err(), Some(JwsError::KeyUnknown));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify_by<'k>(
         self,
         typ: Typ,
@@ -303,6 +370,19 @@ impl Verified {
     }
 
     /// Parses the payload as a JSON object of type `T`. Returns [`JwsError::Claims`] if it is none.
+    ///
+    /// ```
+    /// use halligan::protocol::event::Checkpoint;
+    /// use halligan::protocol::jws::{JwsError, Typ, Unverified, sign};
+    /// # use halligan::protocol::key::SigningKey;
+    ///
+    /// # let key = SigningKey::from_seed(&[1; 32]);
+    /// let text = sign(Typ::AuditCheckpoint, br#"{"iss":"nod_eu1"}"#, &key);
+    /// let verified = Unverified::parse(text.as_bytes(), 4096)?.verify(Typ::AuditCheckpoint, key.public())?;
+    /// // A valid signature does not make the claims complete.
+    /// assert!(matches!(verified.claims::<Checkpoint>(), Err(JwsError::Claims(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
         read_claims(&self.payload)
     }

@@ -125,6 +125,18 @@ pub struct RootSet {
 impl RootSet {
     /// Validates a set of root keys. Returns [`KeysetError::Unreachable`] unless the keys differ and `threshold` is from
     /// 1 to their number.
+    ///
+    /// ```
+    /// use halligan::protocol::key::SigningKey;
+    /// use halligan::protocol::keyset::{KeysetError, RootSet};
+    ///
+    /// let roots = [1, 2, 3].map(|seed| SigningKey::from_seed(&[seed; 32]).public().clone());
+    /// assert_eq!(RootSet::new(roots.to_vec(), 2)?.threshold(), 2);
+    /// // Three roots never reach a threshold of four.
+    /// let unreachable = KeysetError::Unreachable { threshold: 4, roots: 3 };
+    /// assert_eq!(RootSet::new(roots.to_vec(), 4), Err(unreachable));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(keys: Vec<PublicKey>, threshold: u32) -> Result<Self, KeysetError> {
         let different: BTreeSet<_> = keys.iter().map(PublicKey::kid).collect();
         let (roots, reachable) = (different.len(), threshold as usize);
@@ -247,6 +259,32 @@ pub struct Keyset {
 
 impl Keyset {
     /// Verifies a keyset under the pinned roots.
+    ///
+    /// ```
+    /// use halligan::protocol::keyset::{Keyset, RootSet, sign_keyset};
+    /// # use halligan::protocol::key::SigningKey;
+    /// # use halligan::protocol::keyset::KeysetBody;
+    /// # use halligan::protocol::time::Time;
+    ///
+    /// # let [a, b, c] = [1, 2, 3].map(|seed| SigningKey::from_seed(&[seed; 32]));
+    /// # let body = KeysetBody {
+    /// #     iss: None,
+    /// #     version: 1,
+    /// #     iat: Time::from_unix(1_800_000_000),
+    /// #     exp: Time::from_unix(1_900_000_000),
+    /// #     keys: Vec::new(),
+    /// #     roots: vec![a.public().jwk()],
+    /// #     threshold: 1,
+    /// # };
+    /// // The host pins three roots, two of which must sign.
+    /// let pinned = RootSet::new([&a, &b, &c].map(|root| root.public().clone()).to_vec(), 2)?;
+    /// let keyset = Keyset::verify_first(&sign_keyset(&body, &[&a, &c]), &pinned)?;
+    /// assert_eq!(keyset.version(), 1);
+    ///
+    /// let error = Keyset::verify_first(&sign_keyset(&body, &[&a]), &pinned).unwrap_err();
+    /// assert_eq!(error.to_string(), "the keyset is signed by 1 of the pinned root keys; 2 must");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify_first(text: &str, pinned: &RootSet) -> Result<Self, KeysetError> {
         let (general, body) = parse(text)?;
         pinned.check(&general, "pinned")?;
@@ -255,6 +293,22 @@ impl Keyset {
 
     /// Verifies the successor of this keyset: a threshold of this keyset's roots and a threshold of its own roots must
     /// have signed it, and its version must be one higher.
+    ///
+    /// ```
+    /// use halligan::protocol::keyset::{KeysetBody, KeysetError, sign_keyset};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// let next = KeysetBody { version: 2, ..keyset.body().clone() };
+    /// assert_eq!(keyset.verify_next(&sign_keyset(&next, &[&root]))?.version(), 2);
+    ///
+    /// // A chain has no gaps.
+    /// let skipped = KeysetBody { version: 3, ..next };
+    /// let refused = keyset.verify_next(&sign_keyset(&skipped, &[&root]));
+    /// assert_eq!(refused.err(), Some(KeysetError::Version { have: 1, got: 3 }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify_next(&self, text: &str) -> Result<Self, KeysetError> {
         let (general, body) = parse(text)?;
         self.roots.check(&general, "old")?;
@@ -299,6 +353,32 @@ impl Keyset {
     }
 
     /// Verifies the earliest keyset of a chain that the pinned roots signed. Returns it with its index in the chain.
+    ///
+    /// ```
+    /// use halligan::protocol::keyset::{Keyset, RootSet, sign_keyset};
+    /// # use halligan::protocol::key::SigningKey;
+    /// # use halligan::protocol::keyset::KeysetBody;
+    /// # use halligan::protocol::time::Time;
+    ///
+    /// # let [old, new] = [1, 2].map(|seed| SigningKey::from_seed(&[seed; 32]));
+    /// # let body = |version, root: &SigningKey| KeysetBody {
+    /// #     iss: None,
+    /// #     version,
+    /// #     iat: Time::from_unix(1_800_000_000),
+    /// #     exp: Time::from_unix(1_900_000_000),
+    /// #     keys: Vec::new(),
+    /// #     roots: vec![root.public().jwk()],
+    /// #     threshold: 1,
+    /// # };
+    /// let first = sign_keyset(&body(1, &old), &[&old]);
+    /// let second = sign_keyset(&body(2, &new), &[&old, &new]);
+    /// // This host was installed after the roots had changed. It pins the new root.
+    /// let pinned = RootSet::new(vec![new.public().clone()], 1)?;
+    /// let (keyset, index) = Keyset::verify_earliest(&[&first, &second], &pinned)?;
+    /// assert_eq!((keyset.version(), index), (2, 1));
+    /// assert!(Keyset::verify_earliest(&[&first], &pinned).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify_earliest<S: AsRef<str>>(
         chain: &[S],
         pinned: &RootSet,
@@ -355,6 +435,15 @@ impl Keyset {
     }
 
     /// Returns the key with this thumbprint if it may sign tokens.
+    ///
+    /// ```
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// assert!(keyset.token_key(token_key.public().kid().as_str()).is_some());
+    /// // A key that signs heads must not sign tokens.
+    /// assert!(keyset.token_key(replica_key.public().kid().as_str()).is_none());
+    /// ```
     #[must_use]
     pub fn token_key(&self, kid: &str) -> Option<&PublicKey> {
         self.token_keys.iter().find(|key| key.kid().as_str() == kid)
@@ -367,11 +456,35 @@ impl Keyset {
     }
 
     /// Verifies that a replica key signed `text`, a compact JWS of the kind `typ` and at most `max` bytes.
+    ///
+    /// ```
+    /// use halligan::protocol::jws::{JwsError, Typ, sign};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// let text = sign(Typ::Deploy, br#"{"sub":"dep_sales"}"#, &replica_key);
+    /// let verified = keyset.verify_by_replica_key(&text, 4096, Typ::Deploy)?;
+    /// assert_eq!(verified.payload(), br#"{"sub":"dep_sales"}"#);
+    ///
+    /// // The keyset lists this key for tokens only.
+    /// let text = sign(Typ::Deploy, br#"{"sub":"dep_sales"}"#, &token_key);
+    /// assert_eq!(keyset.verify_by_replica_key(&text, 4096, Typ::Deploy).err(), Some(JwsError::KeyUnknown));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify_by_replica_key(&self, text: &str, max: usize, typ: Typ) -> Result<Verified, JwsError> {
         Unverified::parse(text.as_bytes(), max)?.verify_by(typ, |kid| self.replica_key(kid))
     }
 
     /// Returns the issuer that the keyset names, if it is another one than `iss`.
+    ///
+    /// ```
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// assert_eq!(keyset.other_issuer("https://control.example"), None);
+    /// assert_eq!(keyset.other_issuer("https://staging.example"), Some("https://control.example"));
+    /// ```
     #[must_use]
     pub fn other_issuer(&self, iss: &str) -> Option<&str> {
         self.body.iss.as_deref().filter(|named| *named != iss)

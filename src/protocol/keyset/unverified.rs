@@ -64,6 +64,23 @@ impl UnverifiedKeyset {
 
     /// Adds the signature of a root, so that a ceremony can gather signatures in several places. Does nothing if the root
     /// has signed.
+    ///
+    /// ```
+    /// use halligan::protocol::keyset::UnverifiedKeyset;
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// # let (body, second_root) = (keyset.body().clone(), world::key("root 2"));
+    /// let mut keyset = UnverifiedKeyset::unsigned(body);
+    /// keyset.sign(&root);
+    /// // The line is carried to the machine of the second root.
+    /// let mut keyset = UnverifiedKeyset::parse(&keyset.to_line())?;
+    /// keyset.sign(&second_root);
+    /// keyset.sign(&second_root);
+    /// assert_eq!(keyset.claimed_signers().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sign(&mut self, root: &SigningKey) {
         if !self.signed_by(root.public()) {
             self.general.signatures.push(signature_of(&self.general.payload, root));
