@@ -45,6 +45,15 @@ pub struct RoleRef {
 
 impl RoleRef {
     /// Validates a name and a version. The version must be at least 1.
+    ///
+    /// ```
+    /// use halligan::protocol::role::{RoleError, RoleRef};
+    ///
+    /// assert_eq!(RoleRef::new("DAG_VIEWER", 1)?.to_string(), "DAG_VIEWER@1");
+    /// assert_eq!(RoleRef::new("DAG_VIEWER", 0), Err(RoleError::Reference));
+    /// assert_eq!(RoleRef::new("dag viewer", 1), Err(RoleError::Reference));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(name: &str, version: u32) -> Result<Self, RoleError> {
         let name = checked(name).filter(|_| version > 0).ok_or(RoleError::Reference)?;
         Ok(Self { name, version })
@@ -118,6 +127,17 @@ pub struct RoleDigest([u8; 32]);
 
 impl RoleDigest {
     /// Computes the digest of a body.
+    ///
+    /// ```
+    /// use halligan::protocol::role::{RoleBody, RoleDigest};
+    ///
+    /// let body = r#"{"name":"RUNNER","version":1,"scope":"DEPLOYMENT","permissions":["deployment.get"]}"#;
+    /// let spaced = body.replace(',', ", ");
+    /// // Both texts are the same role. Their digests differ, because the bytes count.
+    /// assert_eq!(RoleBody::parse(body)?, RoleBody::parse(&spaced)?);
+    /// assert_ne!(RoleDigest::compute(body), RoleDigest::compute(&spaced));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn compute(body: &str) -> Self {
         Self(Sha256::digest(body).into())
@@ -189,6 +209,20 @@ pub struct RoleBody {
 
 impl RoleBody {
     /// Parses the body of a role record. Returns [`RoleError::Body`] if it is not a role.
+    ///
+    /// ```
+    /// use halligan::protocol::role::{RoleBody, RoleError};
+    ///
+    /// let body = r#"{"name":"RUNNER","version":1,"scope":"DEPLOYMENT","permissions":["deployment.get"]}"#;
+    /// let role = RoleBody::parse(body)?;
+    /// assert!(role.permissions.contains("deployment.get".parse()?));
+    /// assert_eq!(role.to_body(), body);
+    ///
+    /// // One permission that this build does not know makes the role unreadable.
+    /// let newer = RoleBody::parse(&body.replace("deployment.get", "deployment.teleport"));
+    /// assert!(matches!(newer, Err(RoleError::Body(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn parse(body: &str) -> Result<Self, RoleError> {
         object(body.as_bytes()).map_err(|error| RoleError::Body(error.to_string()))
     }

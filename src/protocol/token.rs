@@ -323,6 +323,32 @@ pub struct TokenRecord {
 impl TokenRecord {
     /// Computes the SHA-256 of the grant: the members that never change. Two records of one token with different grants
     /// prove that the control plane has widened or narrowed it.
+    ///
+    /// ```
+    /// use halligan::protocol::role::RoleDigest;
+    /// use halligan::protocol::time::Time;
+    /// use halligan::protocol::token::{RoleClaim, TokenRecord};
+    ///
+    /// let role = RoleClaim { id: "DEPLOYMENT_ADMIN@1".parse()?, digest: RoleDigest::compute("{}") };
+    /// let record = TokenRecord {
+    ///     id: "tok_etl".parse()?,
+    ///     deployment: "dep_sales".parse()?,
+    ///     generation: 1,
+    ///     role,
+    ///     dag_roles: Vec::new(),
+    ///     not_before: Time::from_unix(1_800_000_000),
+    ///     expires_at: Time::from_unix(1_800_086_400),
+    ///     sources: vec!["10.0.0.0/8".into()],
+    ///     rate_limit_per_minute: None,
+    ///     revoked_at: None,
+    /// };
+    /// // A rotation keeps the grant. An open network widens it.
+    /// let rotated = TokenRecord { generation: 2, ..record.clone() };
+    /// assert_eq!(rotated.grant_digest(), record.grant_digest());
+    /// let widened = TokenRecord { sources: Vec::new(), ..record.clone() };
+    /// assert_ne!(widened.grant_digest(), record.grant_digest());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
     pub fn grant_digest(&self) -> [u8; 32] {

@@ -193,6 +193,18 @@ impl PermissionSet {
     }
 
     /// Adds a permission.
+    ///
+    /// ```
+    /// use halligan::protocol::permission::PermissionSet;
+    ///
+    /// let mut set = PermissionSet::empty();
+    /// set.insert("deployment.airflow.dag.get".parse()?);
+    /// assert!(set.contains("deployment.airflow.dag.get".parse()?));
+    /// // There are no wildcards: a permission includes no other one.
+    /// assert!(!set.contains("deployment.airflow.dag.update".parse()?));
+    /// assert!("deployment.airflow.dag.*".parse::<halligan::protocol::permission::Permission>().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn insert(&mut self, permission: Permission) {
         self.0 |= 1 << permission.0;
     }
@@ -216,6 +228,18 @@ impl PermissionSet {
     }
 
     /// Returns the permissions of this set that are not in `other`.
+    ///
+    /// ```
+    /// use halligan::protocol::permission::PermissionSet;
+    ///
+    /// let required: PermissionSet =
+    ///     ["deployment.logs.get".parse()?, "deployment.get".parse()?].into_iter().collect();
+    /// let granted: PermissionSet = ["deployment.get".parse()?].into_iter().collect();
+    /// assert!(!required.is_subset(granted));
+    /// let missing: Vec<_> = required.difference(granted).iter().map(|missing| missing.as_str()).collect();
+    /// assert_eq!(missing, ["deployment.logs.get"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
