@@ -40,6 +40,19 @@ impl ReplicaDigest {
     }
 
     /// Adds the lanes of one record.
+    ///
+    /// ```
+    /// use halligan::protocol::digest::ReplicaDigest;
+    /// use halligan::protocol::record::{Record, RecordKind};
+    ///
+    /// let old = Record::new(RecordKind::Token, "tok_etl", r#"{"generation":1}"#);
+    /// let new = Record::new(RecordKind::Token, "tok_etl", r#"{"generation":2}"#);
+    /// let mut digest: ReplicaDigest = [&old].into_iter().collect();
+    /// // A change of one record costs two steps, whatever the size of the replica.
+    /// digest.remove(&old);
+    /// digest.add(&new);
+    /// assert_eq!(digest, [&new].into_iter().collect());
+    /// ```
     pub fn add(&mut self, record: &Record) {
         for (lane, term) in self.0.iter_mut().zip(element(record).as_chunks::<2>().0) {
             *lane = lane.wrapping_add(u16::from_le_bytes(*term));
@@ -54,6 +67,18 @@ impl ReplicaDigest {
     }
 
     /// Adds the digest of a disjoint set of records.
+    ///
+    /// ```
+    /// use halligan::protocol::digest::ReplicaDigest;
+    /// use halligan::protocol::record::{Record, RecordKind};
+    ///
+    /// let records = ["tok_a", "tok_b", "tok_c"].map(|key| Record::new(RecordKind::Token, key, "{}"));
+    /// // Two threads each compute the digest of a half.
+    /// let (left, right) = records.split_at(1);
+    /// let mut digest: ReplicaDigest = left.iter().collect();
+    /// digest.combine(&right.iter().collect());
+    /// assert_eq!(digest.checksum(), records.iter().collect::<ReplicaDigest>().checksum());
+    /// ```
     pub fn combine(&mut self, other: &Self) {
         for (lane, term) in self.0.iter_mut().zip(other.0.iter()) {
             *lane = lane.wrapping_add(*term);
@@ -77,6 +102,15 @@ impl ReplicaDigest {
     }
 
     /// Decodes the bytes of [`Self::to_bytes`]. Returns `None` if the length is not [`Self::BYTES`].
+    ///
+    /// ```
+    /// use halligan::protocol::digest::ReplicaDigest;
+    ///
+    /// let digest = ReplicaDigest::empty();
+    /// assert_eq!(ReplicaDigest::from_bytes(&digest.to_bytes()), Some(digest.clone()));
+    /// // A checksum has 32 bytes. The lanes can't be computed from it.
+    /// assert_eq!(ReplicaDigest::from_bytes(&digest.checksum()), None);
+    /// ```
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;

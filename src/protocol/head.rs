@@ -176,6 +176,33 @@ pub struct SignedHead {
 impl SignedHead {
     /// Returns true if both heads have one version and different content: a proof that the replica key signed two
     /// histories.
+    ///
+    /// ```
+    /// use halligan::protocol::head::{Head, SignedHead, sign_head};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// # let aud = "dpl_eu".parse()?;
+    /// # let head = Head {
+    /// #     iss: "https://control.example".into(),
+    /// #     aud: "dpl_eu".parse()?,
+    /// #     version: 7,
+    /// #     digest: [0; 32],
+    /// #     count: 3,
+    /// #     iat: world::NOW,
+    /// #     exp: world::NOW.plus(900),
+    /// #     keyset: 1,
+    /// # };
+    /// let signed = |head: &Head| SignedHead::verify(&sign_head(head, &replica_key), &keyset, &aud);
+    /// let first = signed(&head)?;
+    /// # let now = world::NOW;
+    /// // The control plane signs a version anew before its head ends.
+    /// assert!(!first.contradicts(&signed(&Head { iat: now.plus(600), ..head.clone() })?));
+    /// // Version 7 with one record less is another history.
+    /// assert!(first.contradicts(&signed(&Head { count: 2, ..head.clone() })?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn contradicts(&self, other: &Self) -> bool {
         let (a, b) = (self.head(), other.head());
@@ -233,6 +260,32 @@ impl SignedHead {
     }
 
     /// Returns true if the head was signed for a request with `nonce`.
+    ///
+    /// ```
+    /// use halligan::protocol::head::{Head, SignedHead, sign_head, sign_head_for};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// # let aud = "dpl_eu".parse()?;
+    /// # let head = Head {
+    /// #     iss: "https://control.example".into(),
+    /// #     aud: "dpl_eu".parse()?,
+    /// #     version: 7,
+    /// #     digest: [0; 32],
+    /// #     count: 3,
+    /// #     iat: world::NOW,
+    /// #     exp: world::NOW.plus(900),
+    /// #     keyset: 1,
+    /// # };
+    /// let verify = |text: &str| SignedHead::verify(text, &keyset, &aud);
+    /// let answer = verify(&sign_head_for(&head, "3q2-7w_1", &replica_key))?;
+    /// assert!(answer.answers("3q2-7w_1"));
+    /// // A recorded answer was signed for another nonce.
+    /// assert!(!answer.answers("9c4-0k_2"));
+    /// assert!(!verify(&sign_head(&head, &replica_key))?.answers("3q2-7w_1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn answers(&self, nonce: &str) -> bool {
         self.nonce.as_deref() == Some(nonce)

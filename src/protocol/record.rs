@@ -91,12 +91,33 @@ impl Record {
 
     /// Parses the body as a JSON object. Returns `None` for a body that this build can't parse, which grants nothing. The
     /// caller must compare the id in the body with the record's key.
+    ///
+    /// ```
+    /// use halligan::protocol::record::{DeploymentRecord, Record, RecordKind};
+    ///
+    /// let body = r#"{"id":"dep_sales","workspace":"wsp_a","name":"Sales"}"#;
+    /// let record = Record::new(RecordKind::Deployment, "dep_sales", body);
+    /// let deployment: DeploymentRecord = record.read().unwrap();
+    /// assert_eq!(deployment.routes, "airflow-v2");
+    ///
+    /// // An unknown member could restrict access, so a build that does not know it can't read the record.
+    /// let newer = Record::new(RecordKind::Deployment, "dep_sales", body.replace("\"name\"", "\"frozen\""));
+    /// assert!(newer.read::<DeploymentRecord>().is_none());
+    /// ```
     #[must_use]
     pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
         object(self.body.as_bytes()).ok()
     }
 
     /// Serializes `value` as the body of a new record.
+    ///
+    /// ```
+    /// use halligan::protocol::record::{Record, RecordKind, StandardTokensRecord};
+    ///
+    /// let counter = StandardTokensRecord { changes: 4 };
+    /// let record = Record::from_value(RecordKind::StandardTokens, "dpl_eu", &counter);
+    /// assert_eq!(&*record.body, r#"{"changes":4}"#);
+    /// ```
     #[must_use]
     #[expect(clippy::expect_used, reason = "record bodies are structs of strings, numbers and lists")]
     pub fn from_value<T: Serialize>(kind: RecordKind, key: impl Into<Arc<str>>, value: &T) -> Self {

@@ -16,6 +16,24 @@ pub struct BundleReader<R: Read> {
 
 impl<R: Read> BundleReader<R> {
     /// Reads the keysets and the head. Returns an error if the input is no bundle or exceeds `limits`.
+    ///
+    /// ```
+    /// use halligan::protocol::bundle::{BundleError, BundleReader, Change, Limits, write_bundle};
+    /// use halligan::protocol::record::{Record, RecordKind};
+    ///
+    /// let token = Change::Put(Record::new(RecordKind::Token, "tok_etl", r#"{"generation":2}"#));
+    /// let keysets = [r#"{"payload":"a","signatures":[]}"#];
+    /// let bytes = write_bundle(&keysets, "a.b.c", 7, [token.clone()])?;
+    /// let reader = BundleReader::new(&*bytes, Limits::default())?;
+    /// assert_eq!((reader.keysets().len(), reader.head(), reader.base()), (1, "a.b.c", 7));
+    /// assert_eq!(reader.collect::<Result<Vec<_>, _>>()?, [token]);
+    ///
+    /// let error = |bytes: &[u8], limits| BundleReader::new(bytes, limits).err();
+    /// assert!(matches!(error(b"{}", Limits::default()), Some(BundleError::Frame(_))));
+    /// let small = Limits { line: 16, ..Limits::default() };
+    /// assert!(matches!(error(&bytes, small), Some(BundleError::Line { line: 1, limit: 16 })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(input: R, limits: Limits) -> Result<Self, BundleError> {
         let mut lines = Lines::new(input, limits)?;
         let mut keysets = Vec::new();

@@ -16,6 +16,23 @@ impl<W: Write> BundleWriter<W> {
     /// to the head's version. A `base` of 0 is the empty replica: such a bundle is a snapshot.
     ///
     /// Fails if a keyset is not JSON, or if `out` fails.
+    ///
+    /// ```
+    /// use halligan::protocol::bundle::{BundleWriter, Change};
+    /// use halligan::protocol::record::RecordKind;
+    ///
+    /// let keysets = [r#"{"payload":"a","signatures":[]}"#];
+    /// let mut writer = BundleWriter::new(Vec::new(), &keysets, "a.b.c", 7)?;
+    /// for key in ["tok_a", "tok_b"] {
+    ///     writer.change(Change::Remove { kind: RecordKind::Token, key: key.into() })?;
+    /// }
+    /// let bytes = writer.finish()?;
+    /// // The magic number of a zstd frame.
+    /// assert!(bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+    ///
+    /// assert!(BundleWriter::new(Vec::new(), &["not JSON"], "a.b.c", 7).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new<S: AsRef<str>>(out: W, keysets: &[S], head: &str, base: u64) -> io::Result<Self> {
         let mut encoder = zstd::Encoder::new(out, LEVEL)?;
         encoder.include_checksum(true)?;
