@@ -86,6 +86,22 @@ pub struct OutageDeploy {
 
 impl OutageDeploy {
     /// Describes the deploy and its result in one sentence.
+    ///
+    /// ```
+    /// use halligan::protocol::deploy::exchange::{HostDeployState, OutageDeploy};
+    /// # use halligan::protocol::time::Time;
+    ///
+    /// let deploy = OutageDeploy {
+    ///     deploy_id: "dpy_42".into(),
+    ///     deployment_id: "dep_sales".into(),
+    ///     token_id: "tok_etl".into(),
+    ///     time: Time::from_unix(1_800_000_000),
+    ///     state: HostDeployState::Superseded,
+    ///     superseded_by_id: Some("dpy_43".into()),
+    /// };
+    /// let sentence = "tok_etl deployed dpy_42 to dep_sales on this host; deploy dpy_43 stands in its place";
+    /// assert_eq!(deploy.sentence(), sentence);
+    /// ```
     #[must_use]
     pub fn sentence(&self) -> String {
         let Self { deploy_id, deployment_id, token_id, .. } = self;

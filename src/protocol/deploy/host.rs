@@ -124,6 +124,37 @@ pub struct SignedHostDeploy {
 impl SignedHostDeploy {
     /// Verifies that the issuer signed `text` for `data_plane`, whether or not that node was retired meanwhile. Use it for
     /// a deploy that was admitted before, and [`Self::admit`] for a new one.
+    ///
+    /// ```
+    /// use halligan::protocol::deploy::host::{HostDeploy, HostDeployError};
+    /// use halligan::protocol::deploy::host::{SignedHostDeploy, sign_host_deploy};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// # let deploy = HostDeploy {
+    /// #     iss: "nod_eu1".parse()?,
+    /// #     aud: "dpl_eu".parse()?,
+    /// #     sub: "dep_sales".parse()?,
+    /// #     deploy: "dpy_42".parse()?,
+    /// #     base: 3,
+    /// #     seq: 1,
+    /// #     iat: world::NOW,
+    /// #     digest: [0; 32],
+    /// #     size: 48_000,
+    /// #     token: "tok_etl".parse()?,
+    /// #     event: "evt_1-1".into(),
+    /// # };
+    /// let text = sign_host_deploy(&deploy, &eu1_key);
+    /// let signed = SignedHostDeploy::verify(&text, &signers, &"dpl_eu".parse()?)?;
+    /// assert_eq!(signed.deploy().token.as_str(), "tok_etl");
+    ///
+    /// // Node nod_eu2 must not deploy in the name of nod_eu1.
+    /// let text = sign_host_deploy(&deploy, &eu2_key);
+    /// let refused = SignedHostDeploy::verify(&text, &signers, &"dpl_eu".parse()?);
+    /// assert_eq!(refused, Err(HostDeployError::Issuer("nod_eu1".parse()?)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(text: &str, signers: &Signers, data_plane: &DataPlaneId) -> Result<Self, HostDeployError> {
         let verified = signers.verify(text, MAX_HOST_DEPLOY, Typ::HostDeploy)?;
         let deploy: HostDeploy = verified.claims()?;
@@ -140,6 +171,35 @@ impl SignedHostDeploy {
     }
 
     /// Verifies that the issuer signed `text` before its retirement.
+    ///
+    /// ```
+    /// use halligan::protocol::deploy::host::{HostDeploy, HostDeployError};
+    /// use halligan::protocol::deploy::host::{SignedHostDeploy, sign_host_deploy};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// # let deploy = HostDeploy {
+    /// #     iss: "nod_eu1".parse()?,
+    /// #     aud: "dpl_eu".parse()?,
+    /// #     sub: "dep_sales".parse()?,
+    /// #     deploy: "dpy_42".parse()?,
+    /// #     base: 3,
+    /// #     seq: 1,
+    /// #     iat: world::NOW,
+    /// #     digest: [0; 32],
+    /// #     size: 48_000,
+    /// #     token: "tok_etl".parse()?,
+    /// #     event: "evt_1-1".into(),
+    /// # };
+    /// # let retired = world::NOW;
+    /// // Node nod_eu2 was retired at `retired`.
+    /// let late = HostDeploy { iss: "nod_eu2".parse()?, iat: retired.plus(60), ..deploy };
+    /// let text = sign_host_deploy(&late, &eu2_key);
+    /// let refused = SignedHostDeploy::admit(&text, &signers, &late.aud);
+    /// assert!(matches!(refused, Err(HostDeployError::Retired { retired_at, .. }) if retired_at == retired));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn admit(text: &str, signers: &Signers, data_plane: &DataPlaneId) -> Result<Self, HostDeployError> {
         let signed = Self::verify(text, signers, data_plane)?;
         let node = &signed.deploy.iss;

@@ -96,6 +96,34 @@ pub struct SignedDeploy {
 impl SignedDeploy {
     /// Verifies that a replica key of `keys` signed `text` as a deploy for `data_plane`, under the issuer that the keyset
     /// names.
+    ///
+    /// ```
+    /// use halligan::protocol::deploy::signed::{Deploy, DeployError, SignedDeploy, sign_deploy};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// # let deploy = Deploy {
+    /// #     iss: "https://control.example".into(),
+    /// #     aud: "dpl_eu".parse()?,
+    /// #     sub: "dep_sales".parse()?,
+    /// #     deploy: "dpy_42".parse()?,
+    /// #     version: 3,
+    /// #     iat: world::NOW,
+    /// #     digest: [0; 32],
+    /// #     size: 48_000,
+    /// # };
+    /// let text = sign_deploy(&deploy, &replica_key);
+    /// let signed = SignedDeploy::verify(&text, &keyset, &"dpl_eu".parse()?)?;
+    /// assert_eq!(signed.deploy().deploy.as_str(), "dpy_42");
+    ///
+    /// let elsewhere = SignedDeploy::verify(&text, &keyset, &"dpl_us".parse()?);
+    /// assert_eq!(elsewhere, Err(DeployError::Audience("dpl_eu".parse()?)));
+    /// let staging = Deploy { iss: "https://staging.example".into(), ..deploy };
+    /// let refused = SignedDeploy::verify(&sign_deploy(&staging, &replica_key), &keyset, &staging.aud);
+    /// assert_eq!(refused, Err(DeployError::Issuer("https://staging.example".into())));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(text: &str, keys: &Keyset, data_plane: &DataPlaneId) -> Result<Self, DeployError> {
         let deploy: Deploy = keys.verify_by_replica_key(text, MAX_DEPLOY, Typ::Deploy)?.claims()?;
         if keys.other_issuer(&deploy.iss).is_some() {
@@ -112,6 +140,34 @@ impl SignedDeploy {
 
     /// Returns true if both have one deployment and version and name different archives: a proof that the replica key
     /// signed two histories.
+    ///
+    /// ```
+    /// use halligan::protocol::deploy::signed::{Deploy, SignedDeploy, sign_deploy};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// # let deploy = Deploy {
+    /// #     iss: "https://control.example".into(),
+    /// #     aud: "dpl_eu".parse()?,
+    /// #     sub: "dep_sales".parse()?,
+    /// #     deploy: "dpy_42".parse()?,
+    /// #     version: 3,
+    /// #     iat: world::NOW,
+    /// #     digest: [0; 32],
+    /// #     size: 48_000,
+    /// # };
+    /// let signed = |deploy: &Deploy| {
+    ///     SignedDeploy::verify(&sign_deploy(deploy, &replica_key), &keyset, &deploy.aud)
+    /// };
+    /// let first = signed(&deploy)?;
+    /// let next = Deploy { version: 4, digest: [1; 32], ..deploy.clone() };
+    /// assert!(!first.contradicts(&signed(&next)?));
+    /// // Version 3 with another archive is another history.
+    /// let other = Deploy { digest: [1; 32], ..deploy.clone() };
+    /// assert!(first.contradicts(&signed(&other)?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn contradicts(&self, other: &Self) -> bool {
         let (a, b) = (&self.deploy, &other.deploy);

@@ -89,6 +89,17 @@ impl Tree {
 
     /// Adds a directory, whose name may end with `/`, and returns the directories that are to be made: it and those that it
     /// lies in, outermost first, without those that were named before. The root is not among them.
+    ///
+    /// ```
+    /// use halligan::protocol::deploy::tree::{Tree, TreeFault};
+    ///
+    /// let mut tree = Tree::default();
+    /// assert_eq!(tree.directory(b"./dags/etl/"), Ok(vec!["dags", "dags/etl"]));
+    /// // The entry of a directory may follow the longer name that implied it.
+    /// assert_eq!(tree.directory(b"dags"), Ok(vec![]));
+    /// assert_eq!(tree.directory(b"dags"), Err(TreeFault::Duplicate));
+    /// assert_eq!(tree.directory(b"/etc"), Err(TreeFault::Absolute));
+    /// ```
     pub fn directory<'n>(&mut self, name: &'n [u8]) -> Result<Vec<&'n str>, TreeFault> {
         let path = path(name.strip_suffix(b"/").unwrap_or(name))?;
         let mut made = if path.is_empty() { Vec::new() } else { self.parents(path)? };
@@ -109,6 +120,15 @@ impl Tree {
 
     /// Counts bytes that an archive holds, also those of headers, which belong to no file. Fails with [`TreeFault::Large`]
     /// if there are too many.
+    ///
+    /// ```
+    /// use halligan::protocol::deploy::MAX_UNPACKED;
+    /// use halligan::protocol::deploy::tree::{Tree, TreeFault};
+    ///
+    /// let mut tree = Tree::default();
+    /// assert_eq!(tree.content(MAX_UNPACKED), Ok(()));
+    /// assert_eq!(tree.content(1), Err(TreeFault::Large));
+    /// ```
     pub fn content(&mut self, size: u64) -> Result<(), TreeFault> {
         self.bytes =
             self.bytes.checked_add(size).filter(|all| *all <= MAX_UNPACKED).ok_or(TreeFault::Large)?;

@@ -53,6 +53,17 @@ pub struct EncryptionKey(PublicHalf);
 
 impl EncryptionKey {
     /// Validates a JWK (RFC 8037).
+    ///
+    /// ```
+    /// use halligan::protocol::environment::key::{DecryptionKey, EncryptionKey, EncryptionKeyError};
+    /// use halligan::protocol::key::SigningKey;
+    ///
+    /// let key = DecryptionKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
+    /// assert_eq!(EncryptionKey::from_jwk(&key.public().jwk()), Ok(key.public().clone()));
+    /// // A key that signs is of another curve: nothing can be encrypted to it.
+    /// let signing = SigningKey::from_seed(&[1; 32]).public().jwk();
+    /// assert_eq!(EncryptionKey::from_jwk(&signing), Err(EncryptionKeyError::Jwk));
+    /// ```
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, EncryptionKeyError> {
         if jwk.kty != "OKP" || jwk.crv != "X25519" {
             return Err(EncryptionKeyError::Jwk);
@@ -129,6 +140,18 @@ impl DecryptionKey {
     }
 
     /// Parses a PKCS#8 PEM, as `openssl genpkey -algorithm x25519` writes it (RFC 8410).
+    ///
+    /// ```
+    /// use halligan::protocol::environment::key::{DecryptionKey, EncryptionKeyError};
+    /// use halligan::protocol::key::SigningKey;
+    ///
+    /// let key = DecryptionKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
+    /// assert_eq!(DecryptionKey::from_pem(&key.to_pem())?.public(), key.public());
+    /// // An Ed25519 key has the same PEM label and another algorithm inside.
+    /// let signing = SigningKey::from_seed(&[1; 32]).to_pkcs8_pem();
+    /// assert_eq!(DecryptionKey::from_pem(&signing).err(), Some(EncryptionKeyError::Pem));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_pem(pem: &str) -> Result<Self, EncryptionKeyError> {
         let body = || pem.trim().strip_prefix(BEGIN)?.strip_suffix(END);
         let text: Zeroizing<String> =

@@ -216,6 +216,35 @@ pub struct SignedEnvironment {
 impl SignedEnvironment {
     /// Verifies that a replica key of `keys` signed `text` as an environment for this node of this data plane, under the
     /// issuer that the keyset names.
+    ///
+    /// ```
+    /// use halligan::protocol::environment::signed::{EnvironmentError, SignedEnvironment};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// # use halligan::protocol::environment::key::DecryptionKey;
+    /// # use halligan::protocol::environment::signed::{EnvironmentClaims, sign_environment};
+    /// # let claims = EnvironmentClaims {
+    /// #     issuer: "https://control.example".into(),
+    /// #     data_plane: "dpl_eu".parse()?,
+    /// #     deployment: "dep_sales".parse()?,
+    /// #     node: "nod_eu1".parse()?,
+    /// #     version: 3,
+    /// #     iat: world::NOW,
+    /// # };
+    /// # let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+    /// # let node_key = DecryptionKey::generate(&mut rng);
+    /// # let keys = (node_key.public(), &replica_key);
+    /// # let variables = [("DB_PASSWORD".to_owned(), "hunter2".to_owned().into())];
+    /// let text = sign_environment(&claims, &variables, &[7; 32], keys, &mut rng).unwrap();
+    /// let signed = SignedEnvironment::verify(&text, &keyset, &"dpl_eu".parse()?, &"nod_eu1".parse()?)?;
+    /// assert_eq!(signed.claims().version, 3);
+    ///
+    /// let other = SignedEnvironment::verify(&text, &keyset, &"dpl_eu".parse()?, &"nod_eu2".parse()?);
+    /// assert_eq!(other, Err(EnvironmentError::Node("nod_eu1".parse()?)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(
         text: &str,
         keys: &Keyset,
@@ -248,6 +277,36 @@ impl SignedEnvironment {
     }
 
     /// Decrypts the variables, and checks them. They are in the order of their names.
+    ///
+    /// ```
+    /// use halligan::protocol::environment::signed::{EnvironmentError, SignedEnvironment};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let keyset = world::keyset();
+    /// # let [root, token_key, replica_key] = ["root", "token", "replica"].map(world::key);
+    /// # use halligan::protocol::environment::key::DecryptionKey;
+    /// # use halligan::protocol::environment::signed::{EnvironmentClaims, sign_environment};
+    /// # let claims = EnvironmentClaims {
+    /// #     issuer: "https://control.example".into(),
+    /// #     data_plane: "dpl_eu".parse()?,
+    /// #     deployment: "dep_sales".parse()?,
+    /// #     node: "nod_eu1".parse()?,
+    /// #     version: 3,
+    /// #     iat: world::NOW,
+    /// # };
+    /// # let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+    /// # let node_key = DecryptionKey::generate(&mut rng);
+    /// # let keys = (node_key.public(), &replica_key);
+    /// # let variables = [("DB_PASSWORD".to_owned(), "hunter2".to_owned().into())];
+    /// let text = sign_environment(&claims, &variables, &[7; 32], keys, &mut rng).unwrap();
+    /// let signed = SignedEnvironment::verify(&text, &keyset, &claims.data_plane, &claims.node)?;
+    /// let variables = signed.open(&node_key)?;
+    /// assert_eq!((variables[0].0.as_str(), variables[0].1.as_str()), ("DB_PASSWORD", "hunter2"));
+    ///
+    /// let other_key = DecryptionKey::generate(&mut rng);
+    /// assert_eq!(signed.open(&other_key), Err(EnvironmentError::Sealed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(&self, key: &DecryptionKey) -> Result<Vec<Variable>, EnvironmentError> {
         let text = key.open(&self.enc, &self.sealed, &self.of.aad()).ok_or(EnvironmentError::Sealed)?;
         if Sha256::digest(&*text)[..] != self.digest {
