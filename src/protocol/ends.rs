@@ -98,6 +98,16 @@ impl End {
     }
 
     /// Returns true from [`NOTICE`] seconds before the expiry on.
+    ///
+    /// ```
+    /// use halligan::protocol::ends::{End, EndKind, NOTICE};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let at = Time::from_unix(1_800_000_000);
+    /// let end = End { kind: EndKind::Certificate, name: "gateway.pem".into(), at };
+    /// assert!(!end.is_due(at.plus(-NOTICE - 1)));
+    /// assert!(end.is_due(at.plus(-NOTICE)));
+    /// ```
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
         self.left(now) <= NOTICE
@@ -111,6 +121,20 @@ impl End {
 
     /// Returns the warning: object, time and remedy in one sentence. It names nothing else of the organization than
     /// [`Self::name`].
+    ///
+    /// ```
+    /// use halligan::protocol::ends::{End, EndKind};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let at = Time::from_unix(1_800_000_000);
+    /// let end = End { kind: EndKind::Certificate, name: "gateway.pem".into(), at };
+    /// assert_eq!(
+    ///     end.sentence(at.plus(-7200)),
+    ///     "the TLS certificate gateway.pem ends in 2 h, at 2027-01-15T08:00:00Z; \
+    ///      renew it, or no connection to it is trusted any more"
+    /// );
+    /// assert!(end.sentence(at).contains("gateway.pem ended at"));
+    /// ```
     #[must_use]
     pub fn sentence(&self, now: Time) -> String {
         let (words, name, remedy) = (self.kind.words(), &self.name, self.kind.remedy());
@@ -146,6 +170,18 @@ pub struct GivenWarnings(Vec<(End, Time)>);
 
 impl GivenWarnings {
     /// Returns the ends of `due` for which no warning was given within the last day, and notes them as given at `now`.
+    ///
+    /// ```
+    /// use halligan::protocol::ends::{End, EndKind, GivenWarnings};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let now = Time::from_unix(1_800_000_000);
+    /// let due = [End { kind: EndKind::Keyset, name: "3".into(), at: now.plus(600_000) }];
+    /// let mut given = GivenWarnings::default();
+    /// assert_eq!(given.not_yet_given(&due, now), due);
+    /// assert_eq!(given.not_yet_given(&due, now.plus(60)), []);
+    /// assert_eq!(given.not_yet_given(&due, now.plus(86_400)), due);
+    /// ```
     pub fn not_yet_given(&mut self, due: &[End], now: Time) -> Vec<End> {
         self.0.retain(|(end, _)| due.contains(end));
         let mut tell = Vec::new();

@@ -32,6 +32,14 @@ impl GlassMode {
     }
 
     /// Parses the text of [`Self::as_str`]. Returns `None` for any other text.
+    ///
+    /// ```
+    /// use halligan::protocol::glass::GlassMode;
+    ///
+    /// assert_eq!(GlassMode::parse("outage"), Some(GlassMode::Outage));
+    /// // `broken` is a state of one host, and no mode of a deployment.
+    /// assert_eq!(GlassMode::parse("broken"), None);
+    /// ```
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == text)

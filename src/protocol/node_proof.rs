@@ -138,6 +138,17 @@ pub struct Seen {
 impl Seen {
     /// Records a call whose proof ends at `exp`. Returns false if the call is a replay, or if the node has made too many
     /// calls.
+    ///
+    /// ```
+    /// use halligan::protocol::node_proof::Seen;
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let (now, mut seen) = (Time::from_unix(1_800_000_000), Seen::default());
+    /// assert!(seen.note("call 1", now.plus(300), now));
+    /// assert!(seen.note("call 2", now.plus(300), now));
+    /// // An attacker replays the proof of the first call.
+    /// assert!(!seen.note("call 1", now.plus(300), now.plus(60)));
+    /// ```
     #[must_use]
     pub fn note(&mut self, jti: &str, exp: Time, now: Time) -> bool {
         if self.until.len() >= self.sweep_at {

@@ -114,6 +114,26 @@ pub enum StatementFault {
 
 impl OutageStatement {
     /// Checks the rules that the types do not express: the form of `id`, and that `endedAt` is not before `beganAt`.
+    ///
+    /// ```
+    /// use halligan::protocol::reconciliation::{OutageStatement, StatementFault};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let began_at = Time::from_unix(1_800_000_000);
+    /// let statement = OutageStatement {
+    ///     id: "out_7".into(),
+    ///     began_at,
+    ///     ended_at: began_at.plus(3600),
+    ///     last_contact_at: Some(began_at.plus(-30)),
+    ///     cause: "connection refused".into(),
+    ///     first_sequence: 101,
+    ///     last_sequence: 180,
+    ///     alarms: Vec::new(),
+    /// };
+    /// assert_eq!(statement.check(), Ok(()));
+    /// let backwards = OutageStatement { ended_at: began_at.plus(-1), ..statement };
+    /// assert_eq!(backwards.check(), Err(StatementFault::Ends));
+    /// ```
     pub fn check(&self) -> Result<(), StatementFault> {
         if !(self.id.starts_with("out_") && is_id(&self.id)) {
             return Err(StatementFault::Id);

@@ -58,6 +58,27 @@ pub enum RevocationError {
 impl Revocation {
     /// Parses the claims of `text` without verifying the signature. Unverified claims may remove access, and must never
     /// grant any.
+    ///
+    /// ```
+    /// use halligan::protocol::revocation::{Revocation, sign_revocation};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// # let revocation = Revocation {
+    /// #     iss: "nod_eu1".parse()?,
+    /// #     sub: "tok_etl".parse()?,
+    /// #     iat: world::NOW,
+    /// #     jti: "1".into(),
+    /// #     operator: "uid 0".into(),
+    /// #     reason: "laptop stolen".into(),
+    /// # };
+    /// let forged = sign_revocation(&revocation, &stranger);
+    /// // The claims are readable, although the signature of nod_eu1 is missing.
+    /// assert_eq!(Revocation::claimed(&forged), Some(revocation));
+    /// assert_eq!(Revocation::claimed("tok_etl"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn claimed(text: &str) -> Option<Self> {
         Unverified::parse(text.as_bytes(), MAX_REVOCATION).ok()?.claimed().ok()
@@ -119,6 +140,29 @@ pub struct SignedRevocation {
 impl SignedRevocation {
     /// Verifies that the issuer signed `text`, whether or not that node was retired meanwhile. Use it for a revocation
     /// that was admitted before, and [`Self::admit`] for a new one.
+    ///
+    /// ```
+    /// use halligan::protocol::revocation::{Revocation, RevocationError, SignedRevocation, sign_revocation};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// # let revocation = Revocation {
+    /// #     iss: "nod_eu1".parse()?,
+    /// #     sub: "tok_etl".parse()?,
+    /// #     iat: world::NOW,
+    /// #     jti: "1".into(),
+    /// #     operator: "uid 0".into(),
+    /// #     reason: "laptop stolen".into(),
+    /// # };
+    /// let signed = SignedRevocation::verify(&sign_revocation(&revocation, &eu1_key), &signers)?;
+    /// assert_eq!(signed.revocation().sub.as_str(), "tok_etl");
+    ///
+    /// // Node nod_eu2 must not revoke in the name of nod_eu1.
+    /// let refused = SignedRevocation::verify(&sign_revocation(&revocation, &eu2_key), &signers);
+    /// assert_eq!(refused, Err(RevocationError::Issuer("nod_eu1".parse()?)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
         let verified = signers.verify(text, MAX_REVOCATION, Typ::LocalRevocation)?;
         let revocation: Revocation = verified.claims()?;
@@ -131,6 +175,32 @@ impl SignedRevocation {
 
     /// Verifies that the issuer signed `text` before its retirement. A revocation that was admitted stays in force when
     /// its node is retired later.
+    ///
+    /// ```
+    /// use halligan::protocol::revocation::{Revocation, RevocationError, SignedRevocation, sign_revocation};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// # let revocation = Revocation {
+    /// #     iss: "nod_eu1".parse()?,
+    /// #     sub: "tok_etl".parse()?,
+    /// #     iat: world::NOW,
+    /// #     jti: "1".into(),
+    /// #     operator: "uid 0".into(),
+    /// #     reason: "laptop stolen".into(),
+    /// # };
+    /// # let retired = world::NOW;
+    /// // Node nod_eu2 was retired at `retired`.
+    /// let revoke_at = |iat| {
+    ///     let revocation = Revocation { iss: "nod_eu2".parse().unwrap(), iat, ..revocation.clone() };
+    ///     SignedRevocation::admit(&sign_revocation(&revocation, &eu2_key), &signers)
+    /// };
+    /// assert!(revoke_at(retired.plus(-1)).is_ok());
+    /// let late = RevocationError::Retired { node: "nod_eu2".parse()?, retired_at: retired };
+    /// assert_eq!(revoke_at(retired), Err(late));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn admit(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
         let signed = Self::verify(text, signers)?;
         let node = &signed.revocation.iss;

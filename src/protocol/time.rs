@@ -44,6 +44,14 @@ impl Time {
     }
 
     /// Formats the time by RFC 3339: `2026-11-24T13:30:55Z`. A time outside the calendar's range is formatted as seconds.
+    ///
+    /// ```
+    /// use halligan::protocol::time::Time;
+    ///
+    /// assert_eq!(Time::from_unix(1_800_000_000).rfc3339(), "2027-01-15T08:00:00Z");
+    /// // No calendar reaches this time.
+    /// assert_eq!(Time::from_unix(i64::MAX).rfc3339(), "9223372036854775807");
+    /// ```
     #[must_use]
     pub fn rfc3339(self) -> String {
         jiff::Timestamp::from_second(self.0)
@@ -51,6 +59,16 @@ impl Time {
     }
 
     /// Parses an RFC 3339 time and drops fractions of a second. Returns `None` for any other text.
+    ///
+    /// ```
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let time = Some(Time::from_unix(1_800_000_000));
+    /// assert_eq!(Time::parse_rfc3339("2027-01-15T08:00:00.75Z"), time);
+    /// assert_eq!(Time::parse_rfc3339("2027-01-15T10:00:00+02:00"), time);
+    /// // Without an offset the text names no point in time.
+    /// assert_eq!(Time::parse_rfc3339("2027-01-15T08:00:00"), None);
+    /// ```
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|timestamp| Self(timestamp.as_second()))

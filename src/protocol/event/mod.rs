@@ -62,6 +62,12 @@ pub struct EventId(ArrayString<{ "evt_".len() + 20 + "-".len() + 20 }>);
 
 impl EventId {
     /// Returns the identifier of event `number` of the daemon's start `boot`.
+    ///
+    /// ```
+    /// use halligan::protocol::event::EventId;
+    ///
+    /// assert_eq!(&*EventId::new(1_800_000_000, 42), "evt_1800000000-42");
+    /// ```
     #[must_use]
     pub fn new(boot: u64, number: u64) -> Self {
         let mut text = ArrayString::new();
@@ -130,6 +136,23 @@ impl EventKind {
 }
 
 /// One event of the audit log. Members without a value are absent from the line.
+///
+/// ```
+/// use halligan::protocol::event::{Connectivity, Draft, Event, EventKind, GENESIS, line_hash, place};
+/// use halligan::protocol::time::Time;
+///
+/// let (node, time) = ("nod_eu1".parse()?, Time::from_unix(1_800_000_000));
+/// let draft = Draft::new(EventKind::Decision, "evt_1-1", time, &node, Connectivity::Offline);
+/// let (mut json, mut line) = (Vec::new(), String::new());
+/// Draft { reason: Some("token_expired"), ..draft }.write(&mut json);
+/// place(1, GENESIS, std::str::from_utf8(&json)?, &mut line);
+///
+/// let event: Event = serde_json::from_str(&line)?;
+/// assert_eq!((event.reason.as_deref(), event.token), (Some("token_expired"), None));
+/// // The next event carries the hash of this line. A changed line has another hash.
+/// assert_ne!(line_hash(&line), line_hash(&line.replace("expired", "revoked")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Event {
@@ -221,6 +244,24 @@ const MAX_CHECKPOINT: usize = 4096;
 
 impl Checkpoint {
     /// Reads a checkpoint that `key` signed.
+    ///
+    /// ```
+    /// use halligan::protocol::event::{Checkpoint, GENESIS};
+    /// use halligan::protocol::jws::{JwsError, Typ, sign};
+    /// use halligan::protocol::key::SigningKey;
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let key = SigningKey::from_seed(&[1; 32]);
+    /// let (iss, iat) = ("nod_eu1".parse()?, Time::from_unix(1_800_000_000));
+    /// let (number, sequence, hash, dropped) = (1, 0, GENESIS.into(), false);
+    /// let checkpoint = Checkpoint { iss, iat, number, sequence, hash, dropped };
+    /// let text = sign(Typ::AuditCheckpoint, &serde_json::to_vec(&checkpoint)?, &key);
+    /// assert_eq!(Checkpoint::verify(&text, key.public())?, checkpoint);
+    ///
+    /// let other = SigningKey::from_seed(&[2; 32]);
+    /// assert_eq!(Checkpoint::verify(&text, other.public()), Err(JwsError::KeyUnknown));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(text: &str, key: &PublicKey) -> Result<Self, JwsError> {
         Unverified::parse(text.as_bytes(), MAX_CHECKPOINT)?.verify(Typ::AuditCheckpoint, key)?.claims()
     }

@@ -243,6 +243,39 @@ pub struct Opening<'a> {
 
 impl Report {
     /// Returns a report without uses, revocations and faults.
+    ///
+    /// ```
+    /// use halligan::protocol::outage::{Opening, OutageState, Report};
+    /// # use halligan::protocol::reconciliation::OutageStatement;
+    /// # use halligan::protocol::time::Time;
+    ///
+    /// # let began_at = Time::from_unix(1_800_000_000);
+    /// # let statement = OutageStatement {
+    /// #     id: "out_7".into(),
+    /// #     began_at,
+    /// #     ended_at: began_at.plus(3600),
+    /// #     last_contact_at: None,
+    /// #     cause: "connection refused".into(),
+    /// #     first_sequence: 101,
+    /// #     last_sequence: 180,
+    /// #     alarms: Vec::new(),
+    /// # };
+    /// let opening = Opening {
+    ///     node_id: "nod_eu1",
+    ///     node_name: Some("eu-1".into()),
+    ///     data_plane_id: "dpl_eu",
+    ///     state: OutageState::Closed,
+    ///     statement: &statement,
+    ///     log_through: 180,
+    /// };
+    /// let report = Report::open(opening).finish();
+    /// assert_eq!((report.state, report.ended_at), (OutageState::Closed, Some(began_at.plus(3600))));
+    /// let entries: Vec<_> = report.timeline.iter().map(|moment| moment.what.as_str()).collect();
+    /// assert_eq!(
+    ///     entries,
+    ///     ["the control plane could not be reached: connection refused", "the control plane answered again"]
+    /// );
+    /// ```
     #[must_use]
     pub fn open(opening: Opening<'_>) -> Self {
         let statement = opening.statement;
@@ -285,6 +318,50 @@ impl Report {
     }
 
     /// Adds allowed requests. `end` returns the end of a generation of a token, as far as the caller knows one.
+    ///
+    /// ```
+    /// use halligan::protocol::outage::{End, Ended, Use};
+    ///
+    /// use halligan::protocol::outage::{Opening, OutageState, Report};
+    /// # use halligan::protocol::reconciliation::OutageStatement;
+    /// # use halligan::protocol::time::Time;
+    ///
+    /// # let began_at = Time::from_unix(1_800_000_000);
+    /// # let statement = OutageStatement {
+    /// #     id: "out_7".into(),
+    /// #     began_at,
+    /// #     ended_at: began_at.plus(3600),
+    /// #     last_contact_at: None,
+    /// #     cause: "connection refused".into(),
+    /// #     first_sequence: 101,
+    /// #     last_sequence: 180,
+    /// #     alarms: Vec::new(),
+    /// # };
+    /// let opening = Opening {
+    ///     node_id: "nod_eu1",
+    ///     node_name: Some("eu-1".into()),
+    ///     data_plane_id: "dpl_eu",
+    ///     state: OutageState::Closed,
+    ///     statement: &statement,
+    ///     log_through: 180,
+    /// };
+    /// let use_at = |seconds| Use {
+    ///     time: began_at.plus(seconds),
+    ///     event_id: "evt_1-1".into(),
+    ///     token_id: "tok_etl".parse().unwrap(),
+    ///     generation: 1,
+    ///     deployment_id: None,
+    ///     method: Some("GET".into()),
+    ///     path: Some("/api/v2/dags".into()),
+    ///     client: None,
+    /// };
+    /// // The control plane revoked the token in the outage, and the node did not know it.
+    /// let end = |_: &_, _| Some(End { at: began_at.plus(60), how: Ended::Revoked });
+    /// let mut report = Report::open(opening);
+    /// report.add_uses([use_at(30), use_at(90)], |_| Some("etl".into()), end);
+    /// assert_eq!((report.uses, report.late_use_count), (2, 1));
+    /// assert_eq!(report.late_uses[0].used, use_at(90));
+    /// ```
     pub fn add_uses(
         &mut self,
         uses: impl IntoIterator<Item = Use>,
