@@ -140,6 +140,25 @@ impl Decision {
     }
 
     /// Returns the facts that the steps found.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::{Now, Reason, decide};
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let (token, snapshot) = (world::token(), world::snapshot());
+    /// let wall = world::NOW.plus(120);
+    /// let now = Now { wall, floor: wall };
+    /// let request = world::request("GET", "/api/v2/dags/sales");
+    /// let decision = decide(Some(token.as_bytes()), &request, &snapshot, now);
+    /// assert_eq!(decision.reason(), Reason::Ok);
+    /// let facts = decision.facts();
+    /// assert_eq!(facts.route.map(|route| &**route), Some("/api/v2/dags/{dag_id}"));
+    /// assert_eq!(facts.permission.unwrap().as_str(), "deployment.airflow.dag.get");
+    /// assert!(!facts.mutating);
+    /// ```
     #[must_use]
     pub fn facts(&self) -> Facts<'_> {
         match self {
@@ -242,6 +261,22 @@ impl Denied {
     }
 
     /// Returns a denial before any step that names the path of the request.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::{Denied, Reason, RequestFacts, Target};
+    ///
+    /// let facts = RequestFacts {
+    ///     deployment: Target::Unknown,
+    ///     method: "GET",
+    ///     uri: "/api/v2/dags/a%20b?limit=1",
+    ///     client: None,
+    /// };
+    /// let denied = Denied::with_path(Reason::PathInvalid, &facts);
+    /// assert_eq!(denied.facts().path, Some("/api/v2/dags/a b"));
+    /// // An ambiguous path is not named at all.
+    /// let ambiguous = RequestFacts { uri: "/api/v2/../secret", ..facts };
+    /// assert_eq!(Denied::with_path(Reason::PathInvalid, &ambiguous).facts().path, None);
+    /// ```
     #[must_use]
     pub fn with_path(reason: Reason, facts: &RequestFacts<'_>) -> Self {
         let mut denied = Self::new(reason, facts);
@@ -275,6 +310,27 @@ impl Denied {
 
     /// Explains the denial further than its reason code: for a stale replica, the age, the limit and the setting that
     /// defines the limit.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::{Decision, Now, Reason, decide};
+    /// use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let policy = Staleness { default: 60, ..Staleness::default() };
+    /// let snapshot = Snapshot::build(world::replica(1, world::records()), policy, None);
+    /// // The head was signed a minute after `NOW`.
+    /// let wall = world::NOW.plus(180);
+    /// let request = world::request("GET", "/api/v2/dags");
+    /// let now = Now { wall, floor: wall };
+    /// let decision = decide(Some(world::token().as_bytes()), &request, &snapshot, now);
+    /// let Decision::Denied(denied) = decision else { panic!("a stale replica denies") };
+    /// assert_eq!(denied.reason(), Reason::ReplicaStale);
+    /// let detail = denied.detail().unwrap();
+    /// assert!(detail.contains("signed 120 s ago; staleness.default_seconds allows 60 s"), "{detail}");
+    /// ```
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         let Freshness { age, limit, setting } =

@@ -34,6 +34,19 @@ impl HeadAge {
     }
 
     /// Returns true if this is the age of `head`.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::HeadAge;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let (first, second) = (world::head(1, &world::records()), world::head(2, &world::records()));
+    /// let age = HeadAge::just_arrived(first.head());
+    /// assert!(age.belongs_to(first.head()));
+    /// assert!(!age.belongs_to(second.head()));
+    /// ```
     #[must_use]
     pub fn belongs_to(&self, head: &Head) -> bool {
         (self.version, self.iat) == (head.version, head.iat)

@@ -6,6 +6,13 @@ use crate::protocol::time::Time;
 pub const CLOCK_TOLERANCE: i64 = 300;
 
 /// Returns true if a difference between two clocks, in seconds, is within [`CLOCK_TOLERANCE`].
+///
+/// ```
+/// use halligan::dataplane::decide::{CLOCK_TOLERANCE, clocks_agree};
+///
+/// assert!(clocks_agree(-CLOCK_TOLERANCE) && clocks_agree(CLOCK_TOLERANCE));
+/// assert!(!clocks_agree(CLOCK_TOLERANCE + 1));
+/// ```
 #[must_use]
 pub const fn clocks_agree(difference: i64) -> bool {
     difference.unsigned_abs() <= CLOCK_TOLERANCE.unsigned_abs()
@@ -40,6 +47,15 @@ impl Now {
     }
 
     /// Returns true unless the clock is more than [`CLOCK_TOLERANCE`] behind the floor.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::{CLOCK_TOLERANCE, Now};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let floor = Time::from_unix(1_800_000_000);
+    /// assert!(Now { wall: floor.plus(-CLOCK_TOLERANCE), floor }.trusted());
+    /// assert!(!Now { wall: floor.plus(-CLOCK_TOLERANCE - 1), floor }.trusted());
+    /// ```
     #[must_use]
     pub fn trusted(self) -> bool {
         self.wall.plus(CLOCK_TOLERANCE) >= self.floor

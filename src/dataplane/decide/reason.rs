@@ -126,6 +126,15 @@ impl Reason {
     }
 
     /// Returns the HTTP status of the answer, for proxies that pass on every status.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::Reason;
+    ///
+    /// assert_eq!(Reason::TokenExpired.status(), 401);
+    /// assert_eq!(Reason::PermissionDenied.status(), 403);
+    /// // The client may retry: the fault is this node's, and not the token's.
+    /// assert_eq!(Reason::ReplicaStale.status(), 503);
+    /// ```
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -189,6 +198,14 @@ impl Reason {
     }
 
     /// Returns the step of a decision that finds this reason.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::Reason;
+    ///
+    /// let reason = Reason::KeyUnknown;
+    /// assert_eq!((reason.code(), reason.step()), ("key_unknown", "signature"));
+    /// assert_eq!(reason.title(), "The token was signed with a key this node does not know");
+    /// ```
     #[must_use]
     pub const fn step(self) -> &'static str {
         match self {

@@ -53,6 +53,29 @@ impl Signatures {
     }
 
     /// Verifies `bytes` under `keys`. Returns the cached result for bytes that were verified before.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use halligan::dataplane::decide::signatures::Signatures;
+    /// use halligan::protocol::token::TokenError;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let (cache, keyset, token) = (Signatures::default(), world::keyset(), world::token());
+    /// assert!(cache.known(token.as_bytes()).is_none());
+    /// let first = cache.verify(token.as_bytes(), &keyset)?;
+    /// let second = cache.verify(token.as_bytes(), &keyset)?;
+    /// assert!(Arc::ptr_eq(&first, &second));
+    ///
+    /// // Only valid tokens are stored, so nobody can fill the cache with others.
+    /// let error = cache.verify(b"no token", &keyset).err();
+    /// assert_eq!(error, Some(TokenError::Malformed));
+    /// assert!(cache.known(b"no token").is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(&self, bytes: &[u8], keys: &Keyset) -> Result<Arc<VerifiedToken>, TokenError> {
         let slot = self.tokens.slot_for(bytes);
         if let Some(token) = slot.get(bytes) {

@@ -128,6 +128,29 @@ impl Snapshot {
     }
 
     /// Indexes a replica. The local state of `previous` is kept, and its cache of verified signatures too if the keyset is the same.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+    /// use halligan::dataplane::decide::{Now, Reason, decide};
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// # let replica = world::replica(1, world::records());
+    /// let snapshot = Snapshot::build(replica, Staleness::default(), None);
+    /// assert_eq!((snapshot.deployment_count(), snapshot.token_count()), (1, 1));
+    ///
+    /// let reason = |method, uri| {
+    ///     let wall = world::NOW.plus(120);
+    ///     let now = Now { wall, floor: wall };
+    ///     let token = world::token();
+    ///     decide(Some(token.as_bytes()), &world::request(method, uri), &snapshot, now).reason()
+    /// };
+    /// assert_eq!(reason("GET", "/api/v2/dags/sales"), Reason::Ok);
+    /// assert_eq!(reason("GET", "/api/v2/dags/../connections"), Reason::PathInvalid);
+    /// assert_eq!(reason("GET", "/no/such/route"), Reason::RouteUnknown);
+    /// ```
     #[must_use]
     pub fn build(replica: Replica, staleness: Staleness, previous: Option<&Self>) -> Self {
         Self::from_verified(Verified::index(replica), staleness, previous)
@@ -149,6 +172,24 @@ impl Snapshot {
     }
 
     /// Returns a snapshot of the same records under another head and keyset, or `None` if the head covers other records.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::snapshot::Staleness;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let (snapshot, keyset, policy) = (world::snapshot(), world::keyset(), Staleness::default());
+    /// // A later head over the same records makes the replica younger.
+    /// let head = world::head(2, &world::records());
+    /// let renewed = snapshot.renewed(&keyset, &head, &policy).unwrap();
+    /// assert_eq!(renewed.signed_at(), snapshot.signed_at().map(|time| time.plus(60)));
+    ///
+    /// // A head over other records needs their changes.
+    /// let other = world::head(2, &world::records()[..2]);
+    /// assert!(snapshot.renewed(&keyset, &other, &policy).is_none());
+    /// ```
     #[must_use]
     pub fn renewed(&self, keyset: &Keyset, head: &SignedHead, staleness: &Staleness) -> Option<Self> {
         self.followed(keyset, head, staleness, None)
@@ -157,6 +198,34 @@ impl Snapshot {
     /// Returns the snapshot after a verified delta, or `None` if the delta does not begin at this one's head.
     ///
     /// The cost does not depend on the number of tokens: the snapshots share what the delta leaves as it is.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::index::Delta;
+    /// use halligan::dataplane::decide::snapshot::Staleness;
+    /// use halligan::protocol::bundle::Change;
+    /// use halligan::protocol::record::{Record, RecordKind};
+    /// use halligan::protocol::token::TokenRecord;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let (snapshot, keyset, policy) = (world::snapshot(), world::keyset(), Staleness::default());
+    /// // Version 2 revokes the token.
+    /// let revoked_at = Some(world::NOW.plus(90));
+    /// let token = TokenRecord { revoked_at, ..world::token_record() };
+    /// let record = Record::from_value(RecordKind::Token, "tok_etl", &token);
+    /// let mut records = world::records();
+    /// records[2] = record.clone();
+    ///
+    /// let base = snapshot.head().unwrap().head().clone();
+    /// let delta = Delta { changes: vec![Change::Put(record)], losses: Vec::new() };
+    /// let change = (base, delta);
+    /// let next = snapshot.after(&change, &keyset, &world::head(2, &records), &policy).unwrap();
+    /// assert_eq!(next.ended(&token.id), revoked_at);
+    /// // The delta does not lead on from the snapshot that it made.
+    /// assert!(next.after(&change, &keyset, &world::head(3, &records), &policy).is_none());
+    /// ```
     #[must_use]
     pub fn after(
         &self,
@@ -189,6 +258,26 @@ impl Snapshot {
     }
 
     /// Returns a snapshot of the same replica with another local state.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::snapshot::Local;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let snapshot = world::snapshot();
+    /// let token = "tok_etl".parse()?;
+    /// assert_eq!(snapshot.ended(&token), None);
+    ///
+    /// // An operator revokes the token on a host of the data plane. The control plane does not know it yet.
+    /// let mut local = Local::default();
+    /// local.revoked.insert("tok_etl".parse()?, world::NOW.plus(60));
+    /// let snapshot = snapshot.with_local(local);
+    /// assert_eq!(snapshot.ended(&token), Some(world::NOW.plus(60)));
+    /// assert_eq!(snapshot.alive_above().collect::<Vec<_>>(), [&token]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_local(&self, local: Local) -> Self {
         Self { proved: self.proved.clone(), local: Arc::new(local) }
@@ -275,6 +364,19 @@ impl Snapshot {
     }
 
     /// Returns the age of the replica and the limit, by role. Empty without a replica.
+    ///
+    /// ```
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let snapshot = world::snapshot();
+    /// let signed_at = snapshot.signed_at().unwrap();
+    /// let roles = snapshot.freshness(signed_at.plus(2 * 86_400));
+    /// let over: Vec<_> = roles.iter().map(|(role, freshness)| (role.as_str(), freshness.over())).collect();
+    /// assert_eq!(over, [("DEPLOYMENT_ADMIN", true), ("other roles", false)]);
+    /// assert_eq!(snapshot.horizon(), Some(signed_at.plus(7 * 86_400)));
+    /// ```
     #[must_use]
     pub fn freshness(&self, now: Time) -> Vec<(String, Freshness)> {
         let Some(proved) = &self.proved else { return Vec::new() };

@@ -53,6 +53,22 @@ impl Default for Staleness {
 
 impl Staleness {
     /// Returns the limit for a role, in seconds. A built-in limit never exceeds the one for roles that are not named.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use halligan::dataplane::decide::staleness::Staleness;
+    ///
+    /// let roles = BTreeMap::from([("DAG_VIEWER".to_owned(), 30 * 86_400)]);
+    /// let policy = Staleness { roles, ..Staleness::default() };
+    /// assert_eq!(policy.limit("DAG_VIEWER"), 30 * 86_400);
+    /// assert_eq!(policy.limit("DEPLOYMENT_ADMIN"), 86_400);
+    /// assert_eq!(policy.limit("RUNNER"), 7 * 86_400);
+    ///
+    /// // A shorter limit for all roles shortens the built-in one too.
+    /// let strict = Staleness { default: 3600, ..Staleness::default() };
+    /// assert_eq!(strict.limit("DEPLOYMENT_ADMIN"), 3600);
+    /// ```
     #[must_use]
     pub fn limit(&self, role: &str) -> i64 {
         self.limited(role).0
@@ -70,6 +86,17 @@ impl Staleness {
     }
 
     /// Compares an age of the replica with the limit of a role.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::staleness::Staleness;
+    ///
+    /// let policy = Staleness::default();
+    /// let freshness = policy.judge("DEPLOYMENT_ADMIN", 20 * 3600);
+    /// assert!(freshness.near() && !freshness.over());
+    /// assert_eq!(freshness.left(), 4 * 3600);
+    /// // The operator who wants another limit changes this setting.
+    /// assert_eq!(freshness.setting.key("DEPLOYMENT_ADMIN"), "staleness.roles.DEPLOYMENT_ADMIN");
+    /// ```
     #[must_use]
     pub fn judge(&self, role: &str, age: i64) -> Freshness {
         let (limit, setting) = self.limited(role);
@@ -98,6 +125,14 @@ pub enum Setting {
 
 impl Setting {
     /// Returns the key of the setting in the configuration.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::staleness::Setting;
+    ///
+    /// assert_eq!(Setting::Role.key("DAG_VIEWER"), "staleness.roles.DAG_VIEWER");
+    /// assert_eq!(Setting::Role.key("RUNNER"), "staleness.custom_roles.RUNNER");
+    /// assert_eq!(Setting::Default.key("RUNNER"), "staleness.default_seconds");
+    /// ```
     #[must_use]
     pub fn key(self, role: &str) -> String {
         match self {

@@ -56,6 +56,20 @@ impl Ended {
     }
 
     /// Counts every session that began at or before `time` as ended. The host does not know which of them were.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::session::ended::Ended;
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let time = Time::from_unix(1_800_000_000);
+    /// let mut ended = Ended::default();
+    /// ended.add_all_until(time);
+    /// // The set does not know this session, and counts it as ended.
+    /// assert!(ended.holds(&"ses_a".parse()?, time.plus(-60)));
+    /// assert!(!ended.holds(&"ses_b".parse()?, time.plus(60)));
+    /// assert_eq!(ended.latest(), Some(time));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add_all_until(&mut self, time: Time) {
         self.before = self.before.max(Some(time));
         self.listed.retain(|_, begun| Some(*begun) > self.before);

@@ -63,6 +63,25 @@ impl Session {
 
     /// Returns the session with its idle time counted from `now`, or `None` if it was counted anew a moment ago, or would
     /// not last longer. A twentieth of the idle time is a moment: a page sends many requests at once.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::session::Durations;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let durations = Durations { max: 8 * 3600, idle: 3600 };
+    /// let session = world::session(durations);
+    /// let begun = session.begun();
+    /// assert_eq!((session.until(), session.ends()), (begun.plus(3600), begun.plus(8 * 3600)));
+    ///
+    /// // The next requests of a page do not renew the session. A request half an hour later does.
+    /// assert_eq!(session.renewed(begun.plus(5), durations), None);
+    /// let renewed = session.renewed(begun.plus(1800), durations).unwrap();
+    /// assert_eq!(renewed.until(), begun.plus(1800 + 3600));
+    /// assert_eq!(renewed.ends(), session.ends());
+    /// ```
     #[must_use]
     pub fn renewed(&self, now: Time, durations: Durations) -> Option<Self> {
         // A configuration that was shortened since the sign-in holds for sessions that exist.
@@ -136,6 +155,16 @@ pub enum Initiator {
 impl Initiator {
     /// Returns true if a request with this method may use a session. A method that may change something requires a page of
     /// the same origin. Other sites can only make a browser open a page, which shows them nothing.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::session::Initiator;
+    ///
+    /// assert!(Initiator::SameOrigin.may_use_session("POST"));
+    /// // A link in a mail opens a page. It deletes nothing.
+    /// assert!(Initiator::Navigation.may_use_session("GET"));
+    /// assert!(!Initiator::Navigation.may_use_session("DELETE"));
+    /// assert!(!Initiator::Elsewhere.may_use_session("GET"));
+    /// ```
     #[must_use]
     pub fn may_use_session(self, method: &str) -> bool {
         match self {

@@ -28,6 +28,24 @@ pub struct SealKeys {
 
 impl SealKeys {
     /// Returns the keys, or `None` without any.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::session::Durations;
+    /// use halligan::dataplane::decide::session::seal::SealKeys;
+    /// # use zeroize::Zeroizing;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// # let session = world::session(Durations { max: 28_800, idle: 3600 });
+    /// let [old, new] = [[1; 32], [2; 32]].map(Zeroizing::new);
+    /// let cookie = SealKeys::new(&[old.clone()]).unwrap().seal(&session, [7; 12]).unwrap();
+    /// // After a change of keys, the old one still opens the sessions that it sealed.
+    /// assert!(SealKeys::new(&[new.clone(), old]).unwrap().open(cookie.as_bytes()).is_some());
+    /// assert!(SealKeys::new(&[new]).unwrap().open(cookie.as_bytes()).is_none());
+    /// assert!(SealKeys::new(&[]).is_none());
+    /// ```
     #[must_use]
     pub fn new(keys: &[Zeroizing<[u8; KEY_LENGTH]>]) -> Option<Self> {
         let key = |bytes: &Zeroizing<[u8; KEY_LENGTH]>| {
@@ -38,6 +56,23 @@ impl SealKeys {
     }
 
     /// Seals a session. Returns `None` if it is too large for a cookie.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::session::Durations;
+    /// use halligan::dataplane::decide::session::seal::{MAX_SEALED, SealKeys};
+    /// # use zeroize::Zeroizing;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// # let session = world::session(Durations { max: 28_800, idle: 3600 });
+    /// let keys = SealKeys::new(&[Zeroizing::new([1; 32])]).unwrap();
+    /// // A nonce is used once. The caller draws 12 random bytes for each session that it seals.
+    /// let cookie = keys.seal(&session, [7; 12]).unwrap();
+    /// assert!(cookie.len() <= MAX_SEALED);
+    /// assert_eq!(keys.open(cookie.as_bytes()), Some(session));
+    /// ```
     #[must_use]
     pub fn seal(&self, session: &Session, nonce: SealNonce) -> Option<String> {
         let mut text = serde_json::to_vec(&session.0).ok()?;
@@ -49,6 +84,24 @@ impl SealKeys {
     }
 
     /// Opens a sealed session. Returns `None` unless one of the keys sealed these very bytes.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::session::Durations;
+    /// use halligan::dataplane::decide::session::seal::SealKeys;
+    /// # use zeroize::Zeroizing;
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// # let session = world::session(Durations { max: 28_800, idle: 3600 });
+    /// let keys = SealKeys::new(&[Zeroizing::new([1; 32])]).unwrap();
+    /// let mut cookie = keys.seal(&session, [7; 12]).unwrap().into_bytes();
+    /// assert_eq!(keys.open(&cookie).unwrap().id().as_str(), "ses_a");
+    /// // A browser can't change a byte of it.
+    /// cookie[40] = if cookie[40] == b'A' { b'B' } else { b'A' };
+    /// assert_eq!(keys.open(&cookie), None);
+    /// ```
     #[must_use]
     pub fn open(&self, sealed: &[u8]) -> Option<Session> {
         if sealed.len() > MAX_SEALED {
