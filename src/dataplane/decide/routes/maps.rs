@@ -52,6 +52,22 @@ impl Default for RouteMaps {
 impl RouteMaps {
     /// Returns the built-in maps, and each `NAME.toml` of a directory under `NAME`. One invalid file is an error for all: a
     /// host with some of its maps would deny requests without an obvious cause.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::routes::{MapsError, RouteMaps};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("halligan-route-maps-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// std::fs::write(directory.join("reports.toml"), "[routes.\"/r\"]\nGET = [\"deployment.get\"]\n")?;
+    /// let read = RouteMaps::read(&directory);
+    /// std::fs::write(directory.join("broken.toml"), "[routes.\"/r\"]\nGET = []\n")?;
+    /// let broken = RouteMaps::read(&directory);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// assert_eq!(read?.names().collect::<Vec<_>>(), ["airflow-v2", "reports"]);
+    /// // One broken file makes all of them unusable.
+    /// assert!(matches!(broken, Err(MapsError::Map { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(directory: &Path) -> Result<Self, MapsError> {
         let failed = |path: &Path, source| MapsError::Read { path: path.into(), source };
         let Self(built_in) = Self::default();

@@ -85,6 +85,23 @@ fn is_unsafe(byte: u8) -> bool {
 
 impl<'a> CanonicalPath<'a> {
     /// Parses the path of a request target in origin form (RFC 9112 section 3.2.1). The query is ignored.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::routes::{CanonicalPath, PathError};
+    ///
+    /// assert_eq!(CanonicalPath::parse("/api/v2/dags?limit=1")?.as_str(), "/api/v2/dags");
+    /// for (target, error) in [
+    ///     ("api/v2/dags", PathError::Relative),
+    ///     ("/api//dags", PathError::EmptySegment),
+    ///     ("/api/%2e%2e/dags", PathError::DotSegment),
+    ///     ("/api/a%5Cb", PathError::Separator),
+    ///     ("/api/a;b", PathError::Character),
+    ///     ("/api/100%", PathError::Encoding),
+    /// ] {
+    ///     assert_eq!(CanonicalPath::parse(target), Err(error), "{target}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn parse(target: &'a str) -> Result<Self, PathError> {
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         if path.len() > MAX_PATH {
@@ -115,6 +132,15 @@ impl<'a> CanonicalPath<'a> {
     }
 
     /// Returns the offset in the decoded path of the first slash that was sent as `%2F`.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::routes::CanonicalPath;
+    ///
+    /// let path = CanonicalPath::parse("/xcoms/a%2Fb")?;
+    /// assert_eq!((path.as_str(), path.encoded_slash()), ("/xcoms/a/b", Some(8)));
+    /// assert_eq!(CanonicalPath::parse("/xcoms/a/b")?.encoded_slash(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn encoded_slash(&self) -> Option<usize> {
         self.encoded_slash

@@ -198,6 +198,22 @@ impl RouteMap {
     }
 
     /// Parses a route map.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::routes::{RouteError, RouteMap};
+    ///
+    /// let text = r#"
+    ///     [routes."/pools"]
+    ///     GET = ["deployment.airflow.pool.get"]
+    ///     POST = ["deployment.airflow.pool.create"]
+    /// "#;
+    /// assert!(RouteMap::from_toml(text).is_ok());
+    /// // A route without a permission would be open to every token.
+    /// let open = text.replace("[\"deployment.airflow.pool.create\"]", "[]");
+    /// assert!(matches!(RouteMap::from_toml(&open), Err(RouteError::Open { .. })));
+    /// let misspelt = text.replace("POST", "post");
+    /// assert!(matches!(RouteMap::from_toml(&misspelt), Err(RouteError::Method { .. })));
+    /// ```
     pub fn from_toml(text: &str) -> Result<Self, RouteError> {
         let file: File = toml::from_str(text)?;
         let mut map = Self::default();
@@ -249,6 +265,24 @@ impl RouteMap {
     }
 
     /// Returns the route of a request, or `None` if there is none, which denies the request.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
+    ///
+    /// let map = RouteMap::airflow_v2();
+    /// let path = CanonicalPath::parse("/api/v2/dags/sales/dagRuns")?;
+    /// let found = map.find("POST", &path).unwrap();
+    /// assert_eq!(found.route.permission.as_str(), "deployment.airflow.dagRun.create");
+    /// assert_eq!((found.dag, found.route.mutating), (Some("sales"), true));
+    ///
+    /// // `~` stands for all Dags, so it names none.
+    /// let path = CanonicalPath::parse("/api/v2/dags/~/dagRuns")?;
+    /// assert_eq!(map.find("GET", &path).unwrap().dag, None);
+    /// // An encoded slash could make one segment of two.
+    /// let path = CanonicalPath::parse("/api/v2/dags%2Fsales")?;
+    /// assert!(map.find("GET", &path).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn find<'m, 'p>(&'m self, method: &str, path: &'p CanonicalPath<'_>) -> Option<Match<'m, 'p>> {
         let method = if method == "HEAD" { "GET" } else { method };
@@ -259,6 +293,17 @@ impl RouteMap {
     }
 
     /// Returns the template that matches a path with any method, as written in the map.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
+    ///
+    /// let map = RouteMap::airflow_v2();
+    /// let path = CanonicalPath::parse("/api/v2/dags/sales")?;
+    /// assert_eq!(map.template(&path), Some("/api/v2/dags/{dag_id}"));
+    /// assert_eq!(map.parameters(&path), [("dag_id".to_owned(), "sales")]);
+    /// assert_eq!(map.template(&CanonicalPath::parse("/api/v9/dags/sales")?), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn template(&self, path: &CanonicalPath<'_>) -> Option<&str> {
         Some(&Entry::find(self, path)?.value.written)
