@@ -65,7 +65,9 @@ impl Verified {
         for loss in &losses {
             index.apply_loss(loss, head.head().iat);
         }
-        retirements.iter().for_each(|retirement| index.apply_retirement(retirement));
+        for retirement in &retirements {
+            index.apply_retirement(retirement);
+        }
         Self { keyset, head, index }
     }
 }
