@@ -2,7 +2,6 @@
 //! no other has, and never changed.
 
 use std::ops::Range;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::controlplane::error::Error;
 use crate::platform::net::provider;
+use crate::platform::private_file::create_private_directories;
 use crate::protocol::deploy::MAX_ARCHIVE;
 
 /// Size of the pieces in which an archive is written and read, in bytes. S3 takes none below 5 MiB.
@@ -195,7 +195,7 @@ impl Archives {
 
     fn make_directory(&self) -> Result<(), Error> {
         if let Some(directory) = &self.directory {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            create_private_directories(directory)?;
         }
         Ok(())
     }

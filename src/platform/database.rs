@@ -2,15 +2,16 @@
 //! migrations that were applied is SQLite's `user_version`.
 
 use std::collections::BTreeSet;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
 use crate::platform::cause::causes;
+use crate::platform::private_file::create_private;
 
 /// Opens or creates the database at `path`, so that only its owner can read it.
 pub fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -139,7 +140,7 @@ fn tables(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
 ///
 /// An existing file is not opened: closing it would release the locks that this process's own connections hold on it.
 fn make_private(path: &Path) -> std::io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match create_private(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         made => return made.map(drop),
     }

@@ -1,8 +1,38 @@
-//! Files that only their owner can read: keys, and what a program keeps beside its databases.
+//! Files that only their owner can read, whatever the umask: keys, and what a program keeps beside its databases. A umask can
+//! also take the owner's permissions away, so the modes are set after the creation.
 
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
 use std::path::Path;
+
+/// Creates an empty file that only its owner can read. Fails if it exists.
+pub fn create_private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// Creates a directory that only its owner can use. Fails if it exists.
+pub fn create_private_directory(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))
+}
+
+/// Creates a directory that only its owner can use, and those above it, as far as they are missing.
+pub fn create_private_directories(path: &Path) -> std::io::Result<()> {
+    match create_private_directory(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let Some(parent) = path.parent() else { return Err(error) };
+            create_private_directories(parent)?;
+            create_private_directories(path)
+        }
+        Err(_) if path.is_dir() => Ok(()),
+        made => made,
+    }
+}
 
 /// Writes a file that only its owner can read. It is written beside its place first, so that a crash leaves the old or the
 /// new content. If root writes into another user's directory, the file belongs to that user, as whom the program runs.
@@ -14,11 +44,11 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let mut file = create_private(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = std::fs::File::open(parent)?;
+    let directory = File::open(parent)?;
     let owner = directory.metadata()?;
     if file.metadata()?.uid() == 0 && owner.uid() != 0 {
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;

@@ -1,11 +1,13 @@
 //! State directory of a program: private to its user, and held by one process at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use crate::platform::private_file::{create_private, create_private_directories};
 
 /// File whose lock covers the whole directory. It names the process that holds the lock.
 const LOCK: &str = "lock";
@@ -73,7 +75,7 @@ pub struct HeldDirectory {
 /// database controls what this program trusts.
 pub fn prepare(path: &Path) -> Result<(), StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+    create_private_directories(path).map_err(unusable)?;
     check(path, own_uid().map_err(unusable)?)
 }
 
@@ -134,15 +136,11 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
         }
     }
     let file = path.join(LOCK);
-    let mut options = OpenOptions::new();
-    let mut lock = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(file)
-        .map_err(unusable)?;
+    match create_private(&file) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(unusable(error)),
+        _ => {}
+    }
+    let mut lock = OpenOptions::new().read(true).write(true).open(file).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

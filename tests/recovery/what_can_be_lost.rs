@@ -394,22 +394,29 @@ fn no_loss_is_accepted_before_it_happened() {
 fn a_state_directory_is_private_whatever_the_umask_and_refused_where_others_may_write() {
     let mut rig = Rig::start();
     rig.kill_daemon();
-    rig.give_enrolment_token(&rig.path("enrolment-token"));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    // The second umask takes the owner's permissions away, too.
+    for (umask, state) in [("000", "bare"), ("777", "above/bare")] {
+        rig.give_enrolment_token(&rig.path("enrolment-token"));
+        let bare = rig.daemon_config_at(state, "admin.sock", rig.daemon_port);
+        std::fs::write(rig.path("halligand.toml"), bare).unwrap();
+        let mut command = Command::new("sh");
+        let script = format!("umask {umask}; exec \"$0\" --config \"$1\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_halligand")]);
+        rig.daemon =
+            Some(Running::start(command.arg(rig.path("halligand.toml")).stderr(rig.log("halligand.log"))));
+        until("the daemon answers", || rig.cli_command().arg("status").output().unwrap().status.success());
+        rig.synced();
+        assert_eq!(mode(&rig.path(state)), 0o700, "{umask}");
+        for entry in std::fs::read_dir(rig.path(state)).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{umask}: {}", path.display());
+        }
+        rig.kill_daemon();
+    }
+    assert_eq!(mode(&rig.path("above")), 0o700);
     let bare = rig.daemon_config_at("bare", "admin.sock", rig.daemon_port);
     std::fs::write(rig.path("halligand.toml"), bare).unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "umask 000; exec \"$0\" --config \"$1\"", env!("CARGO_BIN_EXE_halligand")]);
-    rig.daemon =
-        Some(Running::start(command.arg(rig.path("halligand.toml")).stderr(rig.log("halligand.log"))));
-    until("the daemon answers", || rig.cli_command().arg("status").output().unwrap().status.success());
-    rig.synced();
-    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&rig.path("bare")), 0o700);
-    for entry in std::fs::read_dir(rig.path("bare")).unwrap() {
-        let path = entry.unwrap().path();
-        assert_eq!(mode(&path), 0o600, "{}", path.display());
-    }
-    rig.kill_daemon();
     std::fs::set_permissions(rig.path("bare"), Permissions::from_mode(0o770)).unwrap();
     let (code, said) = start(&mut rig).unwrap_err();
     assert!(code == 78 && said.contains("can be written by others than its owner (mode 0770)"), "{said}");

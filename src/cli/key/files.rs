@@ -1,14 +1,16 @@
 //! Files of a key ceremony: keys in PEM, keysets in JSON. Private keys are readable by their owner only, and no file is
 //! overwritten.
 
+use std::fs::Permissions;
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::cli::failure::Failure;
+use crate::platform::private_file::create_private;
 use crate::protocol::key::{PublicKey, SigningKey};
 use crate::protocol::keyset::{KeysetBody, UnverifiedKeyset};
 
@@ -55,10 +57,12 @@ pub(super) fn public_name(path: &Path) -> PathBuf {
 
 /// Creates a file. Fails if it exists.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    opened
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(|source| Failure::File { path: path.into(), source })
+    let written = create_private(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    });
+    written.map_err(|source| Failure::File { path: path.into(), source })
 }
 
 /// Replaces the content of a file without secrets, atomically.

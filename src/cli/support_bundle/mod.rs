@@ -3,7 +3,6 @@
 mod redact;
 
 use std::fmt::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +14,7 @@ use super::failure::Failure;
 use super::host::Host;
 use super::output::Output;
 use crate::platform::clock::wall;
+use crate::platform::private_file::create_private;
 use crate::protocol::key::PublicKey;
 
 const README: &str = "What `halligan support-bundle` found on a host.
@@ -57,8 +57,7 @@ impl Bundle {
     fn create(path: PathBuf, time: u64) -> Result<Self, Failure> {
         let failed = |source| Failure::File { path: path.clone(), source };
         // Secrets are removed, but the rest concerns only the owner, so the file is private.
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let file = create_private(&path).map_err(failed)?;
         let archive = tar::Builder::new(zstd::Encoder::new(file, 0).map_err(failed)?);
         Ok(Self { archive, path, top: format!("halligan-support-{time}"), time })
     }

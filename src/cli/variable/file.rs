@@ -1,7 +1,6 @@
 //! Files with environment variables: a line KEY=VALUE for each, as shells and the platform's command line read them.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -9,6 +8,7 @@ use zeroize::Zeroizing;
 use super::Assignment;
 use crate::api::environment::EnvironmentVariable;
 use crate::cli::failure::Failure;
+use crate::platform::private_file::create_private;
 
 /// Reads a file, or standard input for `-`.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
@@ -33,7 +33,7 @@ pub(super) fn load(path: &Path) -> Result<Vec<Assignment>, Failure> {
 /// Writes variables to a new file that only its owner can read.
 pub(super) fn save(path: &Path, variables: &[EnvironmentVariable]) -> Result<(), Failure> {
     let write = || {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = create_private(path)?;
         file.write_all(format(variables).as_bytes())
     };
     write().map_err(|source| Failure::File { path: path.into(), source })

@@ -3,7 +3,6 @@
 //! It is for a copy of another host, and for a retired host. Nothing is deleted. The replica, the revocations and the
 //! broken glass stay, since they belong to the data plane and the host, not to the identity.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use thiserror::Error;
 use crate::dataplane::audit::{AuditError, extent};
 use crate::dataplane::config::Config;
 use crate::dataplane::node::inventory::Inventory;
+use crate::platform::private_file::create_private_directory;
 use crate::platform::state_directory::{self, StateError};
 use crate::protocol::time::Time;
 
@@ -134,7 +134,7 @@ pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<Set
 fn make_directory(state: &Path, now: Time) -> Result<PathBuf, NewIdentityError> {
     let mut path = state.join(format!("identity-{}", now.unix()));
     for again in 1.. {
-        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+        match create_private_directory(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && again < 100 => {
                 path = state.join(format!("identity-{}-{again}", now.unix()));

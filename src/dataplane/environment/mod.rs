@@ -8,7 +8,6 @@
 mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +18,7 @@ use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::identity::Identity;
 use crate::dataplane::node::state::Live;
-use crate::platform::private_file::write_private;
+use crate::platform::private_file::{create_private_directories, write_private};
 use crate::protocol::environment::key::DecryptionKey;
 use crate::protocol::environment::signed::{EnvironmentError, MAX_ENVIRONMENT, SignedEnvironment};
 use crate::protocol::id::DeploymentId;
@@ -157,7 +156,7 @@ impl Environments {
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), Refusal> {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        let made = create_private_directories(&self.directory);
         let written = made.and_then(|()| write_private(path, text.as_bytes()));
         written.map_err(|source| Refusal::File { path: path.into(), source })
     }
