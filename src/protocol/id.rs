@@ -107,6 +107,15 @@ macro_rules! identifier {
 }
 
 identifier!(/// Identifier of a token (`tok_…`): its claim `sub`, and the key of its record.
+    ///
+    /// ```
+    /// use halligan::protocol::id::TokenId;
+    ///
+    /// assert_eq!(TokenId::new("tok_etl")?.as_str(), "tok_etl");
+    /// let error = TokenId::new("tok etl").unwrap_err();
+    /// assert!(error.to_string().contains("use 1 to 64 letters, digits, '_' or '-'"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     TokenId, "token id");
 identifier!(/// Identifier of a deployment (`dep_…`): the claim `aud` of its direct-access tokens.
     DeploymentId, "deployment id");

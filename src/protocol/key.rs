@@ -185,6 +185,19 @@ impl PublicKey {
 
     /// Returns true if `signature` is valid over `message`, by the strict rules: R and S are canonical and no point has
     /// small order.
+    ///
+    /// ```
+    /// use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+    ///
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let (token, key) = (world::token(), world::key("token"));
+    /// // The last part of a token signs the parts before it (RFC 7515 section 5.1).
+    /// let (message, signature) = token.rsplit_once('.').unwrap();
+    /// let signature: [u8; 64] = BASE64_URL_SAFE_NO_PAD.decode(signature)?.as_slice().try_into()?;
+    /// assert!(key.public().accepts(message.as_bytes(), &signature));
+    /// assert!(!key.public().accepts(b"another message", &signature));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn accepts(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()

@@ -51,6 +51,13 @@ impl Outcome {
     }
 
     /// Parses the text of [`Self::as_str`]. Returns `None` for any other text.
+    ///
+    /// ```
+    /// use halligan::protocol::reconciliation::Outcome;
+    ///
+    /// assert_eq!(Outcome::parse("revoked"), Some(Outcome::Revoked));
+    /// assert_eq!(Outcome::parse("Revoked"), None);
+    /// ```
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Revoked, Self::Already, Self::Unknown, Self::Refused]

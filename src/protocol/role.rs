@@ -235,6 +235,16 @@ impl RoleBody {
     }
 
     /// Returns name and version as a reference. Fails if they are invalid.
+    ///
+    /// ```
+    /// use halligan::protocol::role::{RoleBody, RoleError, built_in};
+    ///
+    /// let role = built_in().remove(0);
+    /// assert_eq!(role.reference()?.to_string(), format!("{}@{}", role.name, role.version));
+    /// let unnumbered = RoleBody { version: 0, ..role };
+    /// assert_eq!(unnumbered.reference(), Err(RoleError::Reference));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reference(&self) -> Result<RoleRef, RoleError> {
         RoleRef::new(&self.name, self.version)
     }

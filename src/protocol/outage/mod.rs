@@ -320,9 +320,7 @@ impl Report {
     /// Adds allowed requests. `end` returns the end of a generation of a token, as far as the caller knows one.
     ///
     /// ```
-    /// use halligan::protocol::outage::{End, Ended, Use};
-    ///
-    /// use halligan::protocol::outage::{Opening, OutageState, Report};
+    /// use halligan::protocol::outage::{End, Ended, Opening, OutageState, Report, Use};
     /// # use halligan::protocol::reconciliation::OutageStatement;
     /// # use halligan::protocol::time::Time;
     ///
@@ -449,6 +447,50 @@ impl Report {
     }
 
     /// Sorts the timeline and returns the finished report.
+    ///
+    /// ```
+    /// use halligan::protocol::outage::{LogFault, MergedRevocation, Opening, OutageState, Report};
+    /// # use halligan::protocol::reconciliation::OutageStatement;
+    /// # use halligan::protocol::time::Time;
+    ///
+    /// # let began_at = Time::from_unix(1_800_000_000);
+    /// # let statement = OutageStatement {
+    /// #     id: "out_7".into(),
+    /// #     began_at,
+    /// #     ended_at: began_at.plus(3600),
+    /// #     last_contact_at: None,
+    /// #     cause: "connection refused".into(),
+    /// #     first_sequence: 101,
+    /// #     last_sequence: 180,
+    /// #     alarms: Vec::new(),
+    /// # };
+    /// # let mut report = Report::open(Opening {
+    /// #     node_id: "nod_eu1",
+    /// #     node_name: None,
+    /// #     data_plane_id: "dpl_eu",
+    /// #     state: OutageState::Closed,
+    /// #     statement: &statement,
+    /// #     log_through: 180,
+    /// # });
+    /// report.add_fault(LogFault {
+    ///     sequence: 150,
+    ///     kind: "gap".into(),
+    ///     what: "events 141 to 149 are missing".into(),
+    ///     noted_at: began_at.plus(4000),
+    /// });
+    /// report.add_revocation(MergedRevocation {
+    ///     token_id: "tok_etl".parse()?,
+    ///     node_id: "nod_eu1".into(),
+    ///     revoked_at: began_at.plus(600),
+    ///     operator: "uid 0".into(),
+    ///     reason: "laptop stolen".into(),
+    ///     outcome: None,
+    /// });
+    /// let report = report.finish();
+    /// let kinds: Vec<_> = report.timeline.iter().map(|moment| moment.kind.as_str()).collect();
+    /// assert_eq!(kinds, ["outage", "revocation", "outage", "log"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn finish(mut self) -> Self {
         // In one second, the first use of a token precedes the entry that it was late.
