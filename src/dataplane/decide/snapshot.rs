@@ -286,6 +286,23 @@ impl Snapshot {
     }
 
     /// Returns a sentence that names the unreadable records, or `None` if all can be read.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+    /// use halligan::protocol::record::{Record, RecordKind};
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let mut records = world::records();
+    /// records.push(Record::new(RecordKind::Token, "tok_new", r#"{"shape":"of a newer version"}"#));
+    /// let snapshot = Snapshot::build(world::replica(1, records), Staleness::default(), None);
+    /// // Decisions on other tokens go on.
+    /// assert!(snapshot.knows(&"tok_etl".parse()?) && !snapshot.knows(&"tok_new".parse()?));
+    /// assert!(snapshot.unreadable().is_some_and(|sentence| sentence.contains("tok_new")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn unreadable(&self) -> Option<String> {
         self.proved.as_ref().and_then(|proved| proved.index.explain_unreadable())
@@ -320,6 +337,23 @@ impl Snapshot {
     }
 
     /// Returns the deployments whose records name a route map that this host does not have. All requests to them are denied.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+    /// use halligan::protocol::record::{DeploymentRecord, Record, RecordKind};
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// let mut records = world::records();
+    /// let mut deployment: DeploymentRecord = records[1].read().unwrap();
+    /// deployment.routes = "reports".into();
+    /// records[1] = Record::from_value(RecordKind::Deployment, "dep_sales", &deployment);
+    /// // No file `reports.toml` is in the directory of route maps.
+    /// let snapshot = Snapshot::build(world::replica(1, records), Staleness::default(), None);
+    /// assert_eq!(snapshot.unmapped().collect::<Vec<_>>(), [&deployment.id]);
+    /// ```
     pub fn unmapped(&self) -> impl Iterator<Item = &DeploymentId> {
         let deployments = self.proved.iter().flat_map(|proved| proved.directory.deployments.values());
         deployments.filter(|deployment| deployment.routes.is_none()).map(|deployment| &deployment.id)

@@ -104,6 +104,13 @@ impl Staleness {
     }
 
     /// Returns all limits, by role.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::staleness::Staleness;
+    ///
+    /// let limits = Staleness::default().limits();
+    /// assert_eq!(limits, [("DEPLOYMENT_ADMIN".into(), 86_400), ("other roles".into(), 7 * 86_400)]);
+    /// ```
     #[must_use]
     pub fn limits(&self) -> Vec<(String, i64)> {
         let built_in = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !self.roles.contains_key(*name));

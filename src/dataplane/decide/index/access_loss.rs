@@ -22,6 +22,26 @@ pub struct AccessLoss {
 
 impl AccessLoss {
     /// Returns the loss of nothing.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::snapshot::{AccessLoss, Replica, Snapshot, Staleness};
+    /// use halligan::dataplane::decide::{Now, Reason, decide};
+    ///
+    /// # mod world {
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+    /// # }
+    /// # let (wall, token) = (world::NOW.plus(120), world::token());
+    /// # let now = Now { wall, floor: wall };
+    /// // The ledger of this node has seen generation 2. The replica brings back generation 1.
+    /// let loss = AccessLoss { generation: 2, ..AccessLoss::none("tok_etl".parse()?) };
+    /// let replica = Replica { losses: vec![loss], ..world::replica(1, world::records()) };
+    /// let snapshot = Snapshot::build(replica, Staleness::default(), None);
+    /// let request = world::request("GET", "/api/v2/dags");
+    /// let decision = decide(Some(token.as_bytes()), &request, &snapshot, now);
+    /// assert_eq!(decision.reason(), Reason::TokenRotated);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn none(token: TokenId) -> Self {
         Self { token, generation: 0, revoked: false, expired: 0, not_before: None, expires_at: None }

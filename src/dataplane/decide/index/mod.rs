@@ -198,6 +198,30 @@ fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
 }
 
 /// Makes the index of a whole replica. Several threads can add tokens to it.
+///
+/// ```
+/// use halligan::dataplane::decide::index::Indexer;
+/// use halligan::dataplane::decide::snapshot::{Snapshot, Staleness, Verified};
+/// use halligan::protocol::record::RecordKind;
+///
+/// # mod world {
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs"));
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_snapshot.rs"));
+/// # }
+/// # let (keyset, head) = (world::keyset(), world::head(1, &world::records()));
+/// let (tokens, others): (Vec<_>, Vec<_>) =
+///     world::records().into_iter().partition(|record| record.kind == RecordKind::Token);
+/// let indexer = Indexer::new(others);
+/// std::thread::scope(|scope| {
+///     for token in &tokens {
+///         scope.spawn(|| indexer.add(token));
+///     }
+/// });
+/// let verified = Verified { keyset, head, index: indexer.finish() };
+/// let snapshot = Snapshot::from_verified(verified, Staleness::default(), None);
+/// assert!(snapshot.knows(&"tok_etl".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Indexer {
     index: Index,
     grants: Builder,

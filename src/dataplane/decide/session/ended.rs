@@ -44,6 +44,22 @@ impl Ended {
     /// it is too long.
     ///
     /// All sessions that began no later than one that leaves count as ended. Otherwise a floor that is lowered would revive it.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::session::ended::Ended;
+    /// # use halligan::protocol::time::Time;
+    ///
+    /// let begun = Time::from_unix(1_800_000_000);
+    /// let mut ended = Ended::default();
+    /// ended.add(&"ses_a".parse()?, begun, begun);
+    /// // Two days later, the first session is over and leaves the list. The set still counts it as ended.
+    /// let later = begun.plus(2 * 86_400);
+    /// ended.add(&"ses_b".parse()?, later, later);
+    /// assert!(ended.holds(&"ses_a".parse()?, begun));
+    /// // A session that began after it, and is not in the list, goes on.
+    /// assert!(!ended.holds(&"ses_c".parse()?, begun.plus(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add(&mut self, id: &SessionId, begun: Time, floor: Time) {
         self.listed.insert(id.clone(), begun);
         let mut begun: Vec<Time> = self.listed.values().copied().collect();
