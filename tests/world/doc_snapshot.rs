@@ -7,7 +7,8 @@ use halligan::dataplane::decide::{Now, RequestFacts, Target, sign_in};
 
 /// Returns a verified replica with these records.
 pub fn replica(version: u64, records: Vec<Record>) -> Replica {
-    Replica { keyset: keyset(), head: head(version, &records), records, losses: Vec::new() }
+    let head = head(version, &records);
+    Replica { keyset: keyset(), head, records, losses: Vec::new(), retirements: Vec::new() }
 }
 
 /// Returns the snapshot of version 1.

@@ -221,7 +221,7 @@ impl Snapshot {
     /// records[2] = record.clone();
     ///
     /// let base = snapshot.head().unwrap().head().clone();
-    /// let delta = Delta { changes: vec![Change::Put(record)], losses: Vec::new() };
+    /// let delta = Delta { changes: vec![Change::Put(record)], ..Delta::default() };
     /// let change = (base, delta);
     /// let next = snapshot.after(&change, &keyset, &world::head(2, &records), &policy).unwrap();
     /// assert_eq!(next.ended(&token.id), revoked_at);
