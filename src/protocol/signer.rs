@@ -51,6 +51,18 @@ impl Signers {
     }
 
     /// Rejects the signatures of a node from `at` on, or from its retirement on if that was earlier.
+    ///
+    /// ```
+    /// # mod world { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/doc_examples.rs")); }
+    /// # let signers = world::signers();
+    /// # let [eu1_key, eu2_key, stranger] = ["eu1", "eu2", "other"].map(world::key);
+    /// let (mut signers, node, now) = (signers, "nod_eu1".parse()?, world::NOW);
+    /// signers.retire(&node, now);
+    /// // The earliest known retirement counts.
+    /// signers.retire(&node, now.plus(60));
+    /// assert_eq!(signers.retired_by(&node, now), Some(now));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn retire(&mut self, id: &NodeId, at: Time) {
         if let Some(signer) = self.0.get_mut(id) {
             signer.retired_at = Some(signer.retired_at.map_or(at, |known| known.min(at)));
