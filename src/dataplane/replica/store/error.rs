@@ -31,8 +31,8 @@ pub enum StoreError {
     Head(#[from] HeadError),
     /// The newest keyset no longer lists the key that signed the head, or names another issuer.
     #[error(
-        "keyset {0} does not list the key that signed the replica, or names another issuer; the replica is unusable until a new \
-         head arrives"
+        "the key that signed the replica is not in keyset {0}, or that keyset names another issuer; the replica is unusable until a \
+         new head arrives"
     )]
     Superseded(u64),
     /// The head was signed under a keyset that this node does not hold.
