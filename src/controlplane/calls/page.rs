@@ -181,29 +181,31 @@ pub(in crate::controlplane) fn listed<T, F: SortField + PartialEq>(
     page: Page,
     list: &str,
     sorts: &[Sort<F>],
-    mut items: Vec<T>,
+    items: Vec<T>,
     place: impl Fn(&T) -> String,
     key: impl Fn(F, &T) -> Value,
 ) -> Result<(Vec<T>, Extent), Error> {
     let range = check_sorted(page, list, sorts)?;
-    items.sort_by_cached_key(&place);
-    let in_order = |sort: &Sort<F>, a: &Value, b: &Value| {
-        let order = compare_keys(a, b);
-        if sort.descending { order.reverse() } else { order }
+    let keys_of = |item: &T| -> Vec<Value> { sorts.iter().map(|sort| key(sort.field, item)).collect() };
+    let mut keyed: Vec<(Vec<Value>, T)> = items.into_iter().map(|item| (keys_of(&item), item)).collect();
+    let in_order = |a: &[Value], b: &[Value]| {
+        let by = |(sort, (a, b)): (&Sort<F>, (&Value, &Value))| {
+            let order = compare_keys(a, b);
+            if sort.descending { order.reverse() } else { order }
+        };
+        sorts.iter().zip(a.iter().zip(b)).map(by).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
-    items.sort_by(|a, b| {
-        let by = |sort: &Sort<F>| in_order(sort, &key(sort.field, a), &key(sort.field, b));
-        sorts.iter().map(by).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-    });
-    let total_count = items.len() as u64;
-    let (items, next_cursor) = range.slice(
-        items,
-        |item| (sorts.first().map_or(Value::from(0), |sort| key(sort.field, item)), place(item)),
+    keyed.sort_by_cached_key(|(_, item)| place(item));
+    keyed.sort_by(|(a, _), (b, _)| in_order(a, b));
+    let total_count = keyed.len() as u64;
+    let (keyed, next_cursor) = range.slice(
+        keyed,
+        |(keys, item)| (keys.first().cloned().unwrap_or(Value::from(0)), place(item)),
         |(a, id_a), (b, id_b)| {
-            let by = sorts.first().map_or(Ordering::Equal, |sort| in_order(sort, a, b));
-            by.then_with(|| id_a.cmp(id_b))
+            in_order(std::slice::from_ref(a), std::slice::from_ref(b)).then_with(|| id_a.cmp(id_b))
         },
     );
+    let items = keyed.into_iter().map(|(_, item)| item).collect();
     let extent = Extent { total_count, offset: range.offset, limit: range.limit, next_cursor };
     Ok((items, extent))
 }
