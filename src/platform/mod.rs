@@ -19,7 +19,7 @@ pub mod logging;
 pub mod metric;
 #[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 pub mod net;
-#[cfg(any(feature = "daemon", feature = "control"))]
+#[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 pub mod private_file;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod state_directory;

@@ -57,7 +57,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     directory.sync_all()
 }
 
-#[cfg(test)]
+// The tests need the id of the user, which a build of the CLI alone does not have.
+#[cfg(all(test, any(feature = "daemon", feature = "control")))]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
