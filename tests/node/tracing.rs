@@ -161,7 +161,7 @@ fn a_followed_request_arrives_as_a_span_of_its_trace_and_without_a_secret() {
     with_tracing(&mut rig, &format!("[tracing]\notlp_endpoint = '{}'\nsample = 0\n", collector.url));
     rig.synced();
 
-    // None of these trace contexts is followed: each is unsampled, missing, ambiguous because it occurs twice, or
+    // The daemon ignores these trace contexts: each is unsampled, missing, ambiguous because it occurs twice, or
     // malformed.
     let unsampled = format!("traceparent: 00-{TRACE}-{PARENT}-00");
     let sampled = format!("traceparent: 00-{TRACE}-{PARENT}-01");

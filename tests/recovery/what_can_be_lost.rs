@@ -368,7 +368,7 @@ fn a_second_control_plane_on_a_state_directory_is_told_who_holds_it() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     let holder = format!("is in use by process {} (halligan-control)", rig.control.as_ref().unwrap().id());
     assert!(ended.status.code() == Some(75) && said.contains(&holder), "{said}");
-    // What works beside it goes on doing so.
+    // These commands need no lock, and work beside a control plane that runs.
     for arguments in [&["check-config"][..], &["recover", "--above", "9"]] {
         let ended = rig.control_command(arguments[0]).args(&arguments[1..]).output().unwrap();
         assert!(ended.status.success(), "{arguments:?}: {ended:?}");
@@ -462,7 +462,7 @@ enum Told {
     Refusal(&'static str),
     /// `audit verify` on this host reports this text.
     Verify(&'static str),
-    /// Nothing on this host detects it. The control plane does, and the host raises an alarm with this text.
+    /// The control plane detects the loss, this host does not. The host then raises an alarm with this text.
     Above(&'static str),
     /// No alarm is raised: the control plane restores the removed data.
     Renewed,

@@ -131,7 +131,7 @@ const ROWS: &[Row] = &[
 /// gateway refuses them as it refuses any request that is not for exactly one host.
 const HOSTS: &[(&str, &[Front])] = &[
     ("GET /api/v2/dags HTTP/1.1", &[Front::Haproxy]),
-    // Of the two versions of Caddy, only the older one passes it on.
+    // The older version of Caddy passes this request on, and the newer one does not.
     (
         "GET /api/v2/dags HTTP/1.1\r\nHost:",
         &[Front::Caddy, Front::Haproxy, Front::Traefik, Front::EnvoyHttp, Front::EnvoyGrpc],

@@ -1,4 +1,5 @@
-//! Ledger: the facts that were once proved about a token or a role, and the retirements of nodes. It outlives records, snapshots and restored backups.
+//! Ledger: the facts that were once proved about a token or a role, and the retirements of nodes. It outlives records,
+//! snapshots and restored backups.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
