@@ -10,6 +10,7 @@ pub mod glass;
 mod head_age;
 pub mod index;
 pub mod introspection;
+mod local;
 mod now;
 mod reason;
 pub mod routes;
@@ -21,6 +22,7 @@ pub mod staleness;
 mod steps;
 #[cfg(test)]
 pub(in crate::dataplane) mod tests;
+mod verified;
 
 use std::convert::Infallible;
 use std::net::IpAddr;

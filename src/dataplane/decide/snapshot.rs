@@ -1,108 +1,28 @@
 //! Snapshots: a verified replica, indexed for decisions. A snapshot is immutable, and replaced as a whole.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::HeadAge;
-use super::glass::{self, Broken};
-use super::index::{Delta, Deployment, Directory, Index, Indexer, Revoked, Tags, includes};
-use super::routes::RouteMaps;
-use super::session::ended::Ended;
+use super::index::{Delta, Directory, Index, Revoked, Tags, includes};
 use super::signatures::Signatures;
 use super::staleness::{AtLimit, Freshness};
-use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
-use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::DagTarget;
 
 pub use super::index::{AccessLoss, Granted, Retirement};
+pub use super::local::Local;
 pub use super::staleness::Staleness;
-
-/// Replica whose signatures and digest are verified.
-#[derive(Clone, Debug)]
-pub struct Replica {
-    /// Newest keyset of the chain.
-    pub keyset: Keyset,
-    /// Head over the records.
-    pub head: SignedHead,
-    /// Records of the replica.
-    pub records: Vec<Record>,
-    /// Losses that this node knows beyond the records.
-    pub losses: Vec<AccessLoss>,
-    /// Retirements of nodes that this node knows.
-    pub retirements: Vec<Retirement>,
-}
-
-/// Replica whose signatures and digest are verified, indexed. The bodies of its records stay on the disk.
-#[derive(Clone)]
-pub struct Verified {
-    /// Newest keyset of the chain.
-    pub keyset: Keyset,
-    /// Head over the records.
-    pub head: SignedHead,
-    /// Index of the records, with the losses that this node knows beyond them.
-    pub index: Index,
-}
-
-impl Verified {
-    /// Indexes a replica whose records are in memory.
-    #[must_use]
-    pub fn index(replica: Replica) -> Self {
-        let Replica { keyset, head, records, losses, retirements } = replica;
-        let (tokens, others): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|record| record.kind == RecordKind::Token);
-        let indexer = Indexer::new(others);
-        for token in &tokens {
-            indexer.add(token);
-        }
-        let mut index = indexer.finish();
-        for loss in &losses {
-            index.apply_loss(loss, head.head().iat);
-        }
-        for retirement in &retirements {
-            index.apply_retirement(retirement);
-        }
-        Self { keyset, head, index }
-    }
-}
+pub use super::verified::{Replica, Verified};
 
 /// Permissions that a control plane states for a standard token.
 pub(in crate::dataplane) struct Permissions {
     pub(in crate::dataplane) deployment: PermissionSet,
     pub(in crate::dataplane) dags: Vec<(DagTarget, PermissionSet)>,
-}
-
-/// State of this node beyond what its control plane signed.
-#[derive(Clone, Debug, Default)]
-pub struct Local {
-    /// Tokens revoked on hosts of this data plane, and the times.
-    pub revoked: BTreeMap<TokenId, Time>,
-    /// Route maps of this host. A change takes effect with the next snapshot that is built.
-    pub routes: RouteMaps,
-    /// Deployments whose glass an operator broke.
-    pub broken: BTreeMap<DeploymentId, Broken>,
-    /// Sessions that were ended on this host.
-    pub ended_sessions: Ended,
-    /// True if the control plane is judged unreachable.
-    pub outage: bool,
-    /// Age of a head, if an administrator of this host accepted a clock that contradicts the head's `iat`.
-    pub(in crate::dataplane) accepted: Option<HeadAge>,
-}
-
-impl Local {
-    /// Returns the state of the glass of `deployment` at `now`.
-    pub(in crate::dataplane) fn glass(&self, deployment: &Deployment, now: Time) -> GlassState {
-        match deployment.glass {
-            GlassMode::Always => GlassState::Always,
-            mode => glass::state(mode, self.broken.get(&deployment.id), self.outage, now),
-        }
-    }
 }
 
 /// Replica indexed for decisions, and the node's own state. Each is behind an `Arc`, so that a change of one does not copy the
@@ -457,13 +377,6 @@ impl Snapshot {
         let (hits, misses) =
             lookups.map_or((0, 0), |lookups| (lookups.hits.load(Relaxed), lookups.misses.load(Relaxed)));
         [("hit", hits), ("miss", misses)]
-    }
-}
-
-impl Local {
-    /// Returns the time from which the age of a head is computed: its `iat`, or earlier after a clock was accepted.
-    pub(in crate::dataplane) fn signed_at(&self, head: &Head) -> Time {
-        self.accepted.filter(|age| age.belongs_to(head)).map_or(head.iat, |age| age.signed)
     }
 }
 

@@ -7,23 +7,23 @@
 //!
 //! docs/keys.md describes the ceremonies, docs/protocol/replica.md the format.
 
+mod general;
+mod roots;
 mod unverified;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-
-use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::json::object;
-use super::jws::{self, BASE64URL, JwsError, Typ, Unverified, Verified};
+use super::jws::{JwsError, Typ, Unverified, Verified};
 use super::key::{Jwk, KeyError, PublicKey, SigningKey};
 use super::time::Time;
 use super::version::version;
 
+use general::parse;
+pub use roots::RootSet;
 pub use unverified::UnverifiedKeyset;
 
 /// Maximum length of a keyset's JWS, in bytes.
@@ -115,89 +115,6 @@ pub enum KeysetError {
     Missing,
 }
 
-/// Root keys and the number of them that must sign. A host pins one such set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RootSet {
-    keys: Vec<PublicKey>,
-    threshold: u32,
-}
-
-impl RootSet {
-    /// Validates a set of root keys. Returns [`KeysetError::Unreachable`] unless the keys differ and `threshold` is from
-    /// 1 to their number.
-    ///
-    /// ```
-    /// use halligan::protocol::key::SigningKey;
-    /// use halligan::protocol::keyset::{KeysetError, RootSet};
-    ///
-    /// let roots = [1, 2, 3].map(|seed| SigningKey::from_seed(&[seed; 32]).public().clone());
-    /// assert_eq!(RootSet::new(roots.to_vec(), 2)?.threshold(), 2);
-    /// // Three roots never reach a threshold of four.
-    /// let unreachable = KeysetError::Unreachable { threshold: 4, roots: 3 };
-    /// assert_eq!(RootSet::new(roots.to_vec(), 4), Err(unreachable));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn new(keys: Vec<PublicKey>, threshold: u32) -> Result<Self, KeysetError> {
-        let different: BTreeSet<_> = keys.iter().map(PublicKey::kid).collect();
-        let (roots, reachable) = (different.len(), threshold as usize);
-        if reachable == 0 || reachable > roots || roots != keys.len() {
-            return Err(KeysetError::Unreachable { threshold, roots });
-        }
-        Ok(Self { keys, threshold })
-    }
-
-    /// Returns the root keys.
-    #[must_use]
-    pub fn keys(&self) -> &[PublicKey] {
-        &self.keys
-    }
-
-    /// Returns the number of roots that must sign.
-    #[must_use]
-    pub fn threshold(&self) -> u32 {
-        self.threshold
-    }
-
-    /// Verifies that a threshold of the roots signed. Keys are counted, not signatures: two signatures of one root count
-    /// once.
-    fn check(&self, general: &General, who: &'static str) -> Result<(), KeysetError> {
-        let signers: BTreeSet<_> = general
-            .signatures
-            .iter()
-            .filter_map(|signature| signature.signer(&general.payload, &self.keys))
-            .collect();
-        if signers.len() < self.threshold as usize {
-            return Err(KeysetError::Threshold { who, valid: signers.len(), threshold: self.threshold });
-        }
-        Ok(())
-    }
-}
-
-/// JWS in general JSON serialization (RFC 7515 section 7.2.1).
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct General {
-    payload: String,
-    signatures: Vec<GeneralSignature>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GeneralSignature {
-    protected: String,
-    signature: String,
-}
-
-impl GeneralSignature {
-    fn signer<'k>(&self, payload: &str, keys: &'k [PublicKey]) -> Option<&'k str> {
-        let (typ, kid) = jws::read_header(self.protected.as_bytes()).ok()?;
-        let key = keys.iter().find(|key| key.kid().as_str() == kid)?;
-        let signature = jws::read_signature(self.signature.as_bytes()).ok()?;
-        let input = format!("{}.{payload}", self.protected);
-        (typ == Typ::Keyset && key.accepts(input.as_bytes(), &signature)).then_some(key.kid().as_str())
-    }
-}
-
 /// Signs a keyset with root keys. Returns a JWS in general JSON serialization, on one line.
 ///
 /// ```
@@ -226,25 +143,6 @@ pub fn sign_keyset(body: &KeysetBody, roots: &[&SigningKey]) -> String {
         keyset.sign(root);
     }
     keyset.to_line()
-}
-
-fn signature_of(payload: &str, root: &SigningKey) -> GeneralSignature {
-    let protected = jws::protected_header(Typ::Keyset, root);
-    let signature = BASE64URL.encode(root.sign(format!("{protected}.{payload}").as_bytes()));
-    GeneralSignature { protected, signature }
-}
-
-/// Parses a keyset and its payload. Every keyset of a chain is parsed before its signatures are verified, so that an
-/// unreadable keyset is reported as malformed, whoever signed it. The keys in it are validated later.
-fn parse(text: &str) -> Result<(General, KeysetBody), KeysetError> {
-    if text.len() > MAX_KEYSET {
-        return Err(KeysetError::TooLarge);
-    }
-    let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
-    let general: General = object(text.as_bytes()).map_err(|error| malformed(&error))?;
-    let payload = BASE64URL.decode(&general.payload).map_err(|error| malformed(&error))?;
-    let body = object(&payload).map_err(|error| malformed(&error))?;
-    Ok((general, body))
 }
 
 /// Keyset whose signatures lead back to pinned roots.

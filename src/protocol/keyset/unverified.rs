@@ -1,11 +1,12 @@
 //! Shows keysets to people before their signatures are verified: to those who are about to sign one, or to inspect one.
 //! No program takes a key from here.
 
-use super::{
-    BASE64URL, General, GeneralSignature, KeysetBody, KeysetError, PublicKey, SigningKey, jws, parse,
-};
-use super::{Typ, signature_of};
 use base64::Engine as _;
+
+use super::general::{General, GeneralSignature, parse, signature_of};
+use super::{KeysetBody, KeysetError};
+use crate::protocol::jws::{self, BASE64URL, Typ};
+use crate::protocol::key::{PublicKey, SigningKey};
 
 /// Keyset before the verification of its signatures.
 ///

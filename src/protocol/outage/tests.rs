@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::protocol::reconciliation::OutageStatement;
 
 fn at(seconds: i64) -> Time {
     Time::from_unix(1_800_000_000 + seconds)

@@ -1,5 +1,6 @@
 //! Outages of the control plane, as this node sees them: beginning and end, kept across restarts, and the events in between.
 
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -7,18 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use thiserror::Error;
 
-use crate::dataplane::audit::{AuditError, Stretch, extent, readable};
+use crate::dataplane::audit::{Stretch, extent, readable};
 use crate::dataplane::node::alarm::Alarm;
 use crate::dataplane::node::credential::Prover;
-use crate::dataplane::node::schema::{self, Unfit};
+use crate::dataplane::node::schema::{self};
 use crate::dataplane::node::state::Live;
-use crate::dataplane::revocations::{LedgerError, Revocations};
+use crate::dataplane::revocations::Revocations;
 use crate::protocol::event::{Connectivity, Event, EventKind};
 use crate::protocol::outage::{End, Ended, LogFault, MergedRevocation, Opening, OutageState, Report, Use};
 use crate::protocol::reconciliation::{AlarmNote, MAX_ALARMS, MAX_LINES, OutageStatement};
 use crate::protocol::time::Time;
+
+pub use error::OutageError;
 
 /// Migrations; a released one is never edited.
 const MIGRATIONS: [&str; 1] = ["
@@ -30,34 +32,6 @@ CREATE TABLE outage (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL 
 
 /// Maximum number of outages that are kept.
 const REMEMBERED: u64 = 1000;
-
-/// Reasons why outages cannot be stored or reported.
-#[derive(Debug, Error)]
-pub enum OutageError {
-    /// SQLite reports an error.
-    #[error("the outages' database can't be used: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// The schema is newer than this build, or the database is gone.
-    #[error("the outages' database {0}")]
-    Unfit(#[from] Unfit),
-    /// Outages are gone from the database, other than the oldest of many.
-    #[error("the outages' database is incomplete: it holds {held} of the last {made} outages")]
-    Lost {
-        /// Number of outages that are there.
-        held: u64,
-        /// Number of outages that should be there.
-        made: u64,
-    },
-    /// The audit log cannot be read.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The local revocations cannot be read.
-    #[error(transparent)]
-    Revocations(#[from] LedgerError),
-    /// No outage has this identifier.
-    #[error("this node knows of no outage {0}")]
-    Unknown(String),
-}
 
 /// Outage as stored.
 struct Kept {
